@@ -1,0 +1,766 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry's layout on disk. The only file of the collection that knows a path below the data folder.
+
+    docker/registry/v2/
+      blobs/<algorithm>/<hex[:2]>/<hex>/data                      layers, configs and manifests
+      repositories/<name>/_layers/<algorithm>/<hex>/link
+      repositories/<name>/_manifests/revisions/<algorithm>/<hex>/link
+      repositories/<name>/_manifests/tags/<tag>/current/link
+      repositories/<name>/_manifests/tags/<tag>/index/<algorithm>/<hex>/link
+      repositories/<name>/_uploads/<uuid>/{startedat,data,hashstates/...}
+
+A link is a file whose text is a digest. A damaged one is handed out as a Problem between the good ones, so
+that nobody takes it for a missing one. What vanishes while we look (the registry goes on working) is skipped.
+What the system refuses to show raises a StorageError, because a store that is read in part looks like a store
+with less in it.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+from ._errors import RegistryError
+from ._reference import HEX_LENGTHS, Digest, InvalidReference, parse_repository, parse_tag
+
+# What the registry itself accepts as the body of a manifest.
+MANIFEST_LIMIT = 4 * 1024 * 1024
+
+_REMOVED = ".dockyard-removed"
+
+# Registries up to 3.0 write links and manifests in place: for a moment a reader finds them empty or cut off.
+_IN_WRITING_SECONDS = 60.0
+_READ_ATTEMPTS = 5
+_READ_PAUSE_SECONDS = 0.02
+
+# Not through symbolic links, and without waiting for the other end of a pipe.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+_LINK_LIMIT = 256
+_HEX_DIGITS = "0123456789abcdef"
+
+_Content = TypeVar("_Content")
+
+
+class StorageError(RegistryError):
+    """The data folder, or something in it, cannot be read or written."""
+
+
+class Code(str, enum.Enum):
+    """What can be wrong with a store."""
+
+    LINK_TORN = "link-torn"
+    LINK_MISMATCH = "link-mismatch"
+    TAG_WITHOUT_CURRENT = "tag-without-current"
+    TAG_NAME = "tag-name"
+    TAG_DANGLING = "tag-dangling"
+    REPOSITORY_NAME = "repository-name"
+    UPLOAD_INVALID = "upload-invalid"
+    BLOB_MISSING = "blob-missing"
+    BLOB_EMPTY = "blob-empty"
+    BLOB_SIZE = "blob-size"
+    BLOB_MISPLACED = "blob-misplaced"
+    BLOB_FOLDER_EMPTY = "blob-folder-empty"
+    MANIFEST_MISSING = "manifest-missing"
+    MANIFEST_CORRUPT = "manifest-corrupt"
+    MANIFEST_INVALID = "manifest-invalid"
+    CHILD_UNLINKED = "child-unlinked"
+    CHILD_MISSING = "child-missing"
+    LAYER_UNLINKED = "layer-unlinked"
+    NOT_A_FILE = "not-a-file"
+    STRAY = "stray"
+    LEFTOVER = "leftover"
+    SYMLINK = "symlink"
+
+
+class Problem(NamedTuple):
+    """Something that is not as the registry leaves it."""
+
+    code: Code
+    #: A path on this host, or `repository@digest` where there is none.
+    path: str
+    detail: str
+    #: Empty where it belongs to no repository.
+    repository: str = ""
+    digest: Digest | None = None
+
+
+class Repository(NamedTuple):
+    """A folder that the registry takes for a repository, and which of its parts are there.
+
+    Registry 2.8 lists those with layers, 3.x those with manifests.
+    """
+
+    name: str
+    layers: bool
+    manifests: bool
+    uploads: bool
+
+
+class Link(NamedTuple):
+    """A manifest or a blob that a repository has, or a manifest that a tag has had."""
+
+    digest: Digest
+    #: The blob that is served for it: the same, or for content pushed by its SHA-512 the one of its SHA-256.
+    target: Digest
+    #: Unix time at which the link was last written, as every push does; None from a source that cannot tell.
+    pushed: float | None
+
+
+class Tag(NamedTuple):
+    name: str
+    digest: Digest
+    #: Unix time of the push that pointed it there; None from a source that cannot tell, which HTTP is.
+    pushed: float | None
+
+
+class Blob(NamedTuple):
+    digest: Digest
+    size: int
+
+
+class Upload(NamedTuple):
+    """A blob that is being pushed, or whose push broke off."""
+
+    uuid: str
+    #: Unix times; `started` is None where its file is missing or damaged.
+    started: float | None
+    changed: float
+    #: Bytes that have arrived.
+    size: int
+
+
+class Storage:
+    """The storage of a registry below `root`, the folder that is mounted at /var/lib/registry.
+
+    Iterators go through folders in the order of names, and yield a Problem for what they cannot make sense
+    of. They, and the writing methods, raise StorageError for what the system refuses, and where a folder on
+    the way is a symbolic link.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._data = _data_folder(self.root)
+        self._repositories = f"{self._data}/repositories"
+        self._blobs = f"{self._data}/blobs"
+
+    # Where things are
+
+    def blob_path(self, digest: Digest) -> str:
+        return f"{self._blob_folder(digest)}/data"
+
+    def layer_path(self, repository: str, digest: Digest) -> str:
+        return f"{self._layers(repository)}/{digest.algorithm}/{digest.hex}/link"
+
+    def revision_path(self, repository: str, digest: Digest) -> str:
+        return f"{self._revisions(repository)}/{digest.algorithm}/{digest.hex}/link"
+
+    def tag_path(self, repository: str, tag: str) -> str:
+        return f"{self._tags(repository)}/{tag}/current/link"
+
+    def history_path(self, repository: str, tag: str, digest: Digest) -> str:
+        return f"{self._tags(repository)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
+
+    # What there is
+
+    def repositories(self) -> Iterator[Repository | Problem]:
+        """Every repository, those inside others included."""
+        if not os.path.isdir(self._repositories) and os.path.isdir(self._blobs):  # noqa: PTH112
+            raise StorageError(
+                f"read {self._repositories}: it is missing though there are blobs; is something not mounted?"
+            )
+        _require_real(self._repositories)
+        waiting = [""]
+        while waiting:
+            name = waiting.pop()
+            path = f"{self._repositories}/{name}".rstrip("/")
+            folders, others = _list(path)
+            yield from _strays(path, others, name)
+            parts = {folder for folder in folders if folder.startswith("_")}
+            unknown = parts - {"_layers", "_manifests", "_uploads"} if name else parts
+            yield from (_stray_folder(f"{path}/{folder}", name) for folder in sorted(unknown))
+            if parts - unknown:
+                yield from _name_problems(path, name)
+                yield Repository(name, "_layers" in parts, "_manifests" in parts, "_uploads" in parts)
+            prefix = f"{name}/" if name else ""
+            waiting += [f"{prefix}{folder}" for folder in reversed(folders) if folder not in parts]
+
+    def tags(self, repository: str) -> Iterator[Tag | Problem]:
+        """The tags of a repository, and the manifest that each points to."""
+        path = self._tags(repository)
+        _require_real(path)
+        names, others = _list(path)
+        yield from _strays(path, others, repository)
+        for name in names:
+            found = self.tag(repository, name)
+            if found is not None:
+                yield found
+
+    def tag(self, repository: str, name: str) -> Tag | Problem | None:
+        """One tag as it is at this moment; None where there is none."""
+        folder = f"{self._tags(repository)}/{name}"
+        if _is_symlink(f"{folder}/current"):
+            return _symlink(f"{folder}/current", repository)
+        link = _read_link(f"{folder}/current/link")
+        if link is None:
+            if _stat(folder) is None:
+                return None
+            return _problem(Code.TAG_WITHOUT_CURRENT, folder, "it points to no manifest", repository)
+        if isinstance(link, Problem):
+            return link._replace(repository=repository)
+        try:
+            return Tag(parse_tag(name), *link)
+        except InvalidReference as error:
+            return _problem(Code.TAG_NAME, folder, str(error), repository, link[0])
+
+    def history(self, repository: str, tag: str) -> Iterator[Link | Problem]:
+        """Every manifest that a tag has pointed to, the present one included, and when it last began to.
+
+        A tag that is deleted takes its history with it.
+        """
+        return _links(f"{self._tags(repository)}/{tag}/index", repository)
+
+    def revisions(self, repository: str) -> Iterator[Link | Problem]:
+        """Every manifest of a repository, tagged or not."""
+        return _links(self._revisions(repository), repository)
+
+    def revision(self, repository: str, digest: Digest) -> Link | Problem | None:
+        """One manifest of a repository as it is at this moment; None where it has no such manifest."""
+        path = self.revision_path(repository, digest)
+        _require_real(path)
+        return _link(path[: -len("/link")], digest, repository)
+
+    def layers(self, repository: str) -> Iterator[Link | Problem]:
+        """Every blob that can be pulled from a repository."""
+        return _links(self._layers(repository), repository)
+
+    def uploads(self, repository: str) -> Iterator[Upload | Problem]:
+        """The blobs whose push to a repository goes on or broke off."""
+        path = f"{self._repositories}/{repository}/_uploads"
+        _require_real(path)
+        folders, others = _list(path)
+        yield from _strays(path, others, repository)
+        for uuid in folders:
+            folder = f"{path}/{uuid}"
+            data = _stat(f"{folder}/data")
+            status = data or _stat(folder)
+            if status is None:
+                continue
+            started = _read_time(f"{folder}/startedat")
+            if started is None:
+                yield _problem(Code.UPLOAD_INVALID, folder, "it does not say when it began", repository)
+            yield Upload(uuid, started, status.st_mtime, data.st_size if data else 0)
+
+    def blobs(self) -> Iterator[Blob | Problem]:
+        """Every blob with the size of its file; an empty one that should not be is also a Problem."""
+        for algorithm in _algorithms(self._blobs):
+            if isinstance(algorithm, Problem):
+                yield algorithm
+                continue
+            folder = f"{self._blobs}/{algorithm}"
+            shards, others = _list(folder)
+            yield from _strays(folder, others)
+            for shard in shards:
+                yield from _blobs_of_shard(f"{folder}/{shard}", algorithm, shard)
+
+    def leftovers(self) -> Iterator[Problem]:
+        """What else lies in the folders of links and blobs, such as `*.tmp` of a registry that was killed.
+
+        The other iterators do not list those folders; there are as many as links.
+        """
+        for repository in self.repositories():
+            if isinstance(repository, Problem):
+                continue
+            for path in (self._layers(repository.name), self._revisions(repository.name)):
+                yield from _leftovers_below(path, "link", repository.name)
+            tags = self._tags(repository.name)
+            for tag in _list(tags)[0]:
+                yield from _unexpected(f"{tags}/{tag}", {"current", "index"}, repository.name)
+                yield from _unexpected(f"{tags}/{tag}/current", {"link"}, repository.name)
+                yield from _leftovers_below(f"{tags}/{tag}/index", "link", repository.name)
+        for algorithm in _list(self._blobs)[0]:
+            yield from _leftovers_below(f"{self._blobs}/{algorithm}", "data")
+
+    # What is in it
+
+    def read_blob(self, digest: Digest, limit: int) -> bytes:
+        """A small blob. Raises StorageError if it is missing, larger than `limit` bytes, or corrupt."""
+        path = self.blob_path(digest)
+        found = _read(path, limit)
+        if found is None or isinstance(found, Problem):
+            raise StorageError(f"read {path}: {found.detail if found else 'there is no such blob'}")
+        body, _status = found
+        if len(body) > limit:
+            raise StorageError(f"read {path}: it is larger than {limit} bytes")
+        if Digest.of(body, digest.algorithm) != digest:
+            raise StorageError(f"read {path}: its content is not what its digest says")
+        return body
+
+    def open_blob(self, digest: Digest) -> BinaryIO:
+        """The file of a blob, for the caller to read and close. Raises StorageError where there is none."""
+        path = self.blob_path(digest)
+        try:
+            return open(os.open(path, _READ), "rb")
+        except OSError as error:
+            raise _failed("read", path, error) from error
+
+    def read_manifest(self, digest: Digest) -> bytes | Problem:
+        """The body of a manifest, checked against its digest."""
+        path = self.blob_path(digest)
+        found = _read_settled(path, MANIFEST_LIMIT, lambda body: _checked_manifest(path, body, digest))
+        if found is None:
+            return _problem(Code.MANIFEST_MISSING, path, "there is no such blob", digest=digest)
+        return found._replace(digest=digest) if isinstance(found, Problem) else found[0]
+
+    # Changes
+
+    def write_tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """Point a tag at a manifest that the repository has. As a push does, write first its history."""
+        folder = f"{self._tags(parse_repository(repository))}/{parse_tag(tag)}"
+        self._write_link(f"{folder}/index/{digest.algorithm}/{digest.hex}", digest)
+        self._write_link(f"{folder}/current", digest)
+
+    def write_revision(self, repository: str, digest: Digest) -> None:
+        """Give a repository a manifest whose blob is there."""
+        self._write_link(
+            f"{self._revisions(parse_repository(repository))}/{digest.algorithm}/{digest.hex}", digest
+        )
+
+    def write_layer(self, repository: str, digest: Digest) -> None:
+        """Give a repository a blob that is there."""
+        self._write_link(
+            f"{self._layers(parse_repository(repository))}/{digest.algorithm}/{digest.hex}", digest
+        )
+
+    def remove_repository(self, repository: str) -> bool:
+        """Take a repository out of the registry's sight at once, then delete it; False where there is none.
+
+        Repositories inside it stay, and so do its blobs until garbage collection. A push to it at that moment
+        fails.
+        """
+        folder = f"{self._repositories}/{parse_repository(repository)}"
+        # Manifests first: layers without manifests are an empty repository to the registry; the reverse stops
+        # the garbage collection of 3.x.
+        removed = [self._remove(folder, part) for part in ("_manifests", "_layers", "_uploads")]
+        self._remove_empty_folders(repository)
+        return any(removed)
+
+    def remove_blob(self, digest: Digest) -> bool:
+        """Take a blob out of the registry's sight at once, whoever needs it; False where there is none."""
+        folder, _slash, name = self._blob_folder(digest).rpartition("/")
+        return self._remove(folder, name)
+
+    # Below this line: how
+
+    def _blob_folder(self, digest: Digest) -> str:
+        return f"{self._blobs}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+
+    def _layers(self, repository: str) -> str:
+        return f"{self._repositories}/{repository}/_layers"
+
+    def _revisions(self, repository: str) -> str:
+        return f"{self._repositories}/{repository}/_manifests/revisions"
+
+    def _tags(self, repository: str) -> str:
+        return f"{self._repositories}/{repository}/_manifests/tags"
+
+    def _write_link(self, folder: str, digest: Digest) -> None:
+        try:
+            with self._open_folder(folder, create=True) as descriptor:
+                _write_file(descriptor, "link", digest.encode())
+        except OSError as error:
+            raise _failed("write", f"{folder}/link", error) from error
+
+    def _remove(self, folder: str, name: str) -> bool:
+        """Move a folder aside, then delete it, and whatever a killed run has left there."""
+        aside = f"{self._data}/{_REMOVED}"
+        try:
+            with self._open_folder(folder) as source, self._open_folder(aside, create=True) as target:
+                os.rename(name, secrets.token_hex(8), src_dir_fd=source, dst_dir_fd=target)
+            removed = True
+        except FileNotFoundError:
+            removed = False
+        except OSError as error:
+            raise _failed("remove", f"{folder}/{name}", error) from error
+        try:
+            shutil.rmtree(aside)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _failed("delete", aside, error) from error
+        return removed
+
+    def _remove_empty_folders(self, repository: str) -> None:
+        """Remove a repository's folder and those it lies in, as far as they are empty."""
+        parts = repository.split("/")
+        try:
+            while parts:
+                with self._open_folder("/".join((self._repositories, *parts[:-1]))) as parent:
+                    os.rmdir(parts.pop(), dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise _failed("remove", f"{self._repositories}/{repository}", error) from error
+
+    @contextmanager
+    def _open_folder(self, path: str, *, create: bool = False) -> Iterator[int]:
+        """Open a folder of the store step by step, so that no symbolic link can lead out of it."""
+        descriptor = os.open(self._data, _FOLDER)
+        try:
+            for name in path[len(self._data) + 1 :].split("/"):
+                inner = _step_into(name, descriptor, create=create)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+# The root
+
+
+def _data_folder(root: Path) -> str:
+    """The real path of docker/registry/v2 below root, which is not there before the first push."""
+    try:
+        names = set(os.listdir(root)) - {"lost+found"}  # noqa: PTH208 (strings, as everywhere here)
+    except OSError as error:
+        raise _failed("read", os.fspath(root), error) from error
+    if names and "docker" not in names:
+        raise StorageError(
+            f"{root}: this is not a registry's data; name the folder that is mounted at /var/lib/registry, "
+            "the one with a folder `docker` in it"
+        )
+    real_root = os.path.realpath(root)
+    data = os.path.realpath(f"{real_root}/docker/registry/v2")
+    if os.path.commonpath([real_root, data]) != real_root:
+        raise StorageError(
+            f"{root}: a symbolic link in it leads out, to {data}; mount that folder there instead"
+        )
+    return data
+
+
+def _require_real(path: str) -> None:
+    """Raise unless no part of a path of the store is a symbolic link."""
+    real = os.path.realpath(path)
+    if real != path:
+        raise StorageError(
+            f"read {path}: there is a symbolic link in this path, to {real}, which is not followed; "
+            "mount that folder there instead"
+        )
+
+
+# Folders
+
+
+def _list(path: str) -> tuple[list[str], list[tuple[str, bool]]]:
+    """In order: the names of a folder's folders; (name, whether it is a symbolic link) of everything else."""
+    folders: list[str] = []
+    others: list[tuple[str, bool]] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                else:
+                    others.append((entry.name, entry.is_symlink()))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise _failed("read", path, error) from error
+    folders.sort()
+    others.sort()
+    return folders, others
+
+
+def _algorithms(path: str, repository: str = "") -> Iterator[str | Problem]:
+    """The folders of digests in a folder, by algorithm."""
+    _require_real(path)
+    folders, others = _list(path)
+    yield from _strays(path, others, repository)
+    for name in folders:
+        yield name if name in HEX_LENGTHS else _stray_folder(f"{path}/{name}", repository)
+
+
+def _links(path: str, repository: str) -> Iterator[Link | Problem]:
+    """The links in <algorithm>/<hex>/ below a folder."""
+    for algorithm in _algorithms(path, repository):
+        if isinstance(algorithm, Problem):
+            yield algorithm
+            continue
+        names, others = _list(f"{path}/{algorithm}")
+        yield from _strays(f"{path}/{algorithm}", others, repository)
+        for name in names:
+            folder = f"{path}/{algorithm}/{name}"
+            digest = _digest(algorithm, name)
+            if digest is None:
+                yield _stray_folder(folder, repository)
+                continue
+            link = _link(folder, digest, repository)
+            if link is not None:
+                yield link
+
+
+def _link(folder: str, digest: Digest, repository: str) -> Link | Problem | None:
+    """The link in the folder named after a digest; None where a deletion has left the folder without."""
+    link = _read_link(f"{folder}/link")
+    if link is None:
+        return None
+    if isinstance(link, Problem):
+        return link._replace(repository=repository, digest=digest)
+    target, pushed = link
+    if target != digest and (digest.algorithm == "sha256" or target.algorithm != "sha256"):
+        detail = f"it says {target}, which is not where it lies"
+        return _problem(Code.LINK_MISMATCH, f"{folder}/link", detail, repository, digest)
+    return Link(digest, target, pushed)
+
+
+def _blobs_of_shard(path: str, algorithm: str, shard: str) -> Iterator[Blob | Problem]:
+    names, others = _list(path)
+    yield from _strays(path, others)
+    for name in names:
+        folder = f"{path}/{name}"
+        digest = _digest(algorithm, name)
+        if digest is None or name[:2] != shard:
+            yield _problem(
+                Code.BLOB_MISPLACED, folder, "the registry does not look for a blob here", digest=digest
+            )
+            continue
+        status = _stat(f"{folder}/data")
+        if status is None:
+            yield _problem(Code.BLOB_FOLDER_EMPTY, folder, "there is no blob in it", digest=digest)
+        elif not stat.S_ISREG(status.st_mode):
+            yield _no_file(f"{folder}/data", status)._replace(digest=digest)
+        else:
+            if status.st_size == 0 and digest != Digest.of(b"", algorithm):
+                yield _problem(Code.BLOB_EMPTY, f"{folder}/data", "the blob has 0 bytes", digest=digest)
+            yield Blob(digest, status.st_size)
+
+
+def _leftovers_below(path: str, expected: str, repository: str = "") -> Iterator[Problem]:
+    """What else is in the innermost folders below a folder, each of which should hold one file."""
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        inner, _others = _list(folder)
+        if len(folder.rpartition("/")[2]) in HEX_LENGTHS.values():
+            yield from _unexpected(folder, {expected}, repository)
+        else:
+            waiting += [f"{folder}/{name}" for name in reversed(inner)]
+
+
+def _unexpected(path: str, expected: set[str], repository: str) -> Iterator[Problem]:
+    """What is in a folder besides these. Whether they are what they should be, their readers find out."""
+    folders, others = _list(path)
+    yield from _strays(path, [other for other in others if other[0] not in expected], repository)
+    yield from (_stray_folder(f"{path}/{name}", repository) for name in folders if name not in expected)
+
+
+# Files
+
+
+def _read(path: str, limit: int) -> tuple[bytes, os.stat_result] | Problem | None:
+    """Up to limit + 1 bytes of a file; None where there is none."""
+    try:
+        descriptor = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return _symlink(path)
+        raise _failed("read", path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return _no_file(path, status)
+        content = os.read(descriptor, limit + 1)
+        while len(content) < min(status.st_size, limit + 1):
+            more = os.read(descriptor, limit + 1 - len(content))
+            if not more:
+                break
+            content += more
+        return content, status
+    except OSError as error:
+        raise _failed("read", path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _read_settled(
+    path: str, limit: int, understand: Callable[[bytes], _Content | Problem]
+) -> tuple[_Content, float] | Problem | None:
+    """What a file says, and its mtime. One that makes no sense and may be in writing is read again."""
+    attempts = _READ_ATTEMPTS
+    while True:
+        found = _read(path, limit)
+        if found is None or isinstance(found, Problem):
+            return found
+        body, status = found
+        content = understand(body)
+        if not isinstance(content, Problem):
+            return content, status.st_mtime
+        attempts -= 1
+        if not attempts or time.time() - status.st_mtime > _IN_WRITING_SECONDS:
+            return content
+        time.sleep(_READ_PAUSE_SECONDS)
+
+
+def _read_link(path: str) -> tuple[Digest, float] | Problem | None:
+    """The digest in a link and its mtime; None where there is no link."""
+    return _read_settled(path, _LINK_LIMIT, lambda body: _parse_link(path, body))
+
+
+def _parse_link(path: str, body: bytes) -> Digest | Problem:
+    try:
+        return Digest(body.decode("ascii"))
+    except (UnicodeDecodeError, InvalidReference):
+        detail = f"{len(body)} bytes that are no digest" if body else "it is empty"
+        return _problem(Code.LINK_TORN, path, detail)
+
+
+def _checked_manifest(path: str, body: bytes, digest: Digest) -> bytes | Problem:
+    if len(body) > MANIFEST_LIMIT:
+        detail = f"it is larger than {MANIFEST_LIMIT} bytes, which no registry accepts as a manifest"
+        return _problem(Code.MANIFEST_INVALID, path, detail)
+    hasher = digest.hasher()
+    hasher.update(body)
+    if hasher.hexdigest() != digest.hex:
+        detail = "its content is not what its digest says" if body else "the blob has 0 bytes"
+        return _problem(Code.MANIFEST_CORRUPT, path, detail)
+    return body
+
+
+def _read_time(path: str) -> float | None:
+    found = _read(path, _LINK_LIMIT)
+    if found is None or isinstance(found, Problem):
+        return None
+    try:
+        # fromisoformat() reads the Z of UTC only from Python 3.11 on.
+        return datetime.fromisoformat(found[0].decode("ascii").replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _failed("read", path, error) from error
+
+
+def _is_symlink(path: str) -> bool:
+    status = _stat(path)
+    return status is not None and stat.S_ISLNK(status.st_mode)
+
+
+def _step_into(name: str, parent: int, *, create: bool) -> int:
+    """Open a folder in an open folder; a new one gets the owner and mode of that."""
+    if not create:
+        return os.open(name, _FOLDER, dir_fd=parent)
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        return os.open(name, _FOLDER, dir_fd=parent)
+    folder = os.open(name, _FOLDER, dir_fd=parent)
+    _belong_to(folder, parent, 0o7777)
+    os.fsync(parent)
+    return folder
+
+
+def _write_file(folder: int, name: str, content: bytes) -> None:
+    """Replace a file in an open folder: others see the old or the new one, whole, also after a power cut."""
+    # The name that registry 3.1 gives to its own.
+    temporary = f"{name}.{secrets.token_hex(16)}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            _belong_to(descriptor, folder, 0o666)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(temporary, dir_fd=folder)
+        raise
+    os.fsync(folder)
+
+
+def _belong_to(descriptor: int, folder: int, mode_mask: int) -> None:
+    """Give a new file or folder the owner of the folder it is in, and of its mode what the mask allows."""
+    wanted, status = os.fstat(folder), os.fstat(descriptor)
+    if (wanted.st_uid, wanted.st_gid) != (status.st_uid, status.st_gid):
+        os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(wanted.st_mode) & mode_mask)
+
+
+# Words
+
+
+def _digest(algorithm: str, name: str) -> Digest | None:
+    """The digest that a folder is named after; None where it is no such name."""
+    if len(name) != HEX_LENGTHS[algorithm] or name.strip(_HEX_DIGITS):
+        return None
+    # Checked already, and this runs once for every link.
+    return str.__new__(Digest, f"{algorithm}:{name}")
+
+
+def _name_problems(path: str, name: str) -> Iterator[Problem]:
+    try:
+        parse_repository(name)
+    except InvalidReference as error:
+        yield _problem(Code.REPOSITORY_NAME, path, str(error), name)
+
+
+def _strays(path: str, others: Iterable[tuple[str, bool]], repository: str = "") -> Iterator[Problem]:
+    """Problems for what lies where folders are expected."""
+    for name, is_link in others:
+        if is_link:
+            yield _symlink(f"{path}/{name}", repository)
+        elif name.endswith(".tmp"):
+            detail = "a registry or this collection was killed while it wrote this"
+            yield _problem(Code.LEFTOVER, f"{path}/{name}", detail, repository)
+        else:
+            yield _problem(Code.STRAY, f"{path}/{name}", "the registry puts no file here", repository)
+
+
+def _stray_folder(path: str, repository: str) -> Problem:
+    return _problem(Code.STRAY, path, "the registry makes no folder of this name", repository)
+
+
+def _symlink(path: str, repository: str = "") -> Problem:
+    return _problem(Code.SYMLINK, path, "a symbolic link, which is not followed", repository)
+
+
+def _no_file(path: str, status: os.stat_result) -> Problem:
+    if stat.S_ISLNK(status.st_mode):
+        return _symlink(path)
+    return _problem(Code.NOT_A_FILE, path, "there should be a file here")
+
+
+def _problem(
+    code: Code, path: str, detail: str, repository: str = "", digest: Digest | None = None
+) -> Problem:
+    # Names are bytes on disk, and not all are text.
+    return Problem(code, os.fsencode(path).decode("utf-8", "backslashreplace"), detail, repository, digest)
+
+
+def _failed(operation: str, path: str, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    hint = "; run this as root or as the owner of the data" if isinstance(error, PermissionError) else ""
+    return StorageError(f"{operation} {path}: {reason}{hint}")

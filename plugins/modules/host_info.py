@@ -1,0 +1,143 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: What a host has for a registry
+version_added: 0.1.0
+description:
+  - Looks at a host before anything is changed on it - the engine and Compose v2, the Python libraries that the modules
+    of this collection import, who holds the registry's port, and how much disk is free.
+  - Only reads. One call, so that a converged host is recognised cheaply.
+extends_documentation_fragment:
+  - dockyard.registry.attributes
+  - dockyard.registry.attributes.info
+options:
+  address:
+    description: The address the registry listens on.
+    type: str
+    default: 127.0.0.1
+  port:
+    description: The TCP port the registry listens on.
+    type: int
+    default: 5000
+  root:
+    description: The folder of the registry on the host. It need not exist.
+    type: path
+    default: /opt/registry
+author:
+  - Dockyard maintainers (@dockyard)
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  dockyard.registry.host_info:
+    port: 5000
+  register: host
+
+- name: The port must be free or ours
+  ansible.builtin.assert:
+    that: host.listener is none or host.listener.ours
+"""
+
+RETURN = r"""
+engine:
+  description: The Docker Engine as the host's own client sees it.
+  returned: success
+  type: dict
+  contains:
+    installed: {description: "Whether its daemon is on the host, running or not.", type: bool}
+    answers: {description: Whether the engine answers., type: bool}
+    error: {description: Why it does not; empty where it does., type: str}
+    version: {description: Version of the engine., type: str}
+    compose_version: {description: Version of Compose v2; empty where there is none., type: str}
+    data_root: {description: Where the engine keeps its data., type: str}
+  sample:
+    installed: true
+    answers: true
+    error: ""
+    version: 20.10.24
+    compose_version: 2.26.1
+    data_root: /var/lib/docker
+python:
+  description: The interpreter that runs modules on this host.
+  returned: success
+  type: dict
+  contains:
+    executable: {description: Its path., type: str}
+    version: {description: Its version., type: str}
+    missing: {description: Libraries that it lacks., type: list, elements: str}
+os:
+  description: The keys of C(/etc/os-release), lower case.
+  returned: success
+  type: dict
+  sample: {id: debian, version_id: "12"}
+listener:
+  description: Who holds the port; V(none) where it is free.
+  returned: success
+  type: dict
+  contains:
+    address: {description: The address that is listened on., type: str}
+    process: {description: Name of the process; empty where unknown., type: str}
+    pid: {description: Its process ID., type: int}
+    container: {description: The container that publishes the port., type: str}
+    project_directory: {description: Folder of the compose project that the container belongs to., type: str}
+    ours: {description: Whether that folder is O(root)., type: bool}
+disk:
+  description: The file system that O(root) is on or would be created on.
+  returned: success
+  type: dict
+  contains:
+    free_bytes: {description: Bytes that an unprivileged process can still write., type: int}
+    total_bytes: {description: Size of the file system., type: int}
+    free_inodes: {description: Files that can still be created., type: int}
+    writable: {description: Whether it is mounted for writing., type: bool}
+"""
+
+import platform
+import sys
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dockyard.registry.plugins.module_utils import _host
+
+
+def look(address: str, port: int, root: str) -> dict[str, Any]:
+    """Everything RETURN names."""
+    held = _host.listener(address, port)
+    return {
+        "engine": _host.engine()._asdict(),
+        "python": {
+            "executable": sys.executable,
+            "version": platform.python_version(),
+            "missing": _host.missing_libraries(),
+        },
+        "os": _host.operating_system(),
+        "listener": held and {**held._asdict(), "ours": held.project_directory == root},
+        "disk": _host.disk(root)._asdict(),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "address": {"type": "str", "default": "127.0.0.1"},
+            "port": {"type": "int", "default": 5000},
+            "root": {"type": "path", "default": "/opt/registry"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = look(**module.params)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"look at the host: {error}")
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run Python code that gets a signal just before it calls the operating system for a certain thing.
+
+The interpreter's own audit events say when: "os.rename", "os.chmod", "os.utime", "open" ...
+(https://docs.python.org/3/library/audit_events.html). Nothing of the code under test is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from tests.support.modules import CHECKOUT, COLLECTIONS
+
+_PREFIX = """
+import os, sys
+waiting = {count}
+def hook(event, arguments):
+    global waiting
+    if event == {event!r} and ({path!r} is None or {path!r} in map(str, arguments)):
+        waiting -= 1
+        if not waiting:
+            os.kill(os.getpid(), {number})
+sys.addaudithook(hook)
+"""
+
+
+def start_with_signal_at(
+    event: str,
+    code: str,
+    *,
+    path: str | None = None,
+    count: int = 1,
+    number: signal.Signals = signal.SIGKILL,
+    stdin: str = "",
+) -> subprocess.Popen[str]:
+    """Start `code`; it gets `number` at the `count`th audit event `event` (one about `path`, if given)."""
+    prefix = _PREFIX.format(event=event, path=path, count=count, number=int(number))
+    process = subprocess.Popen(
+        [sys.executable, "-c", prefix + code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{COLLECTIONS}:{CHECKOUT}"},
+    )
+    assert process.stdin is not None
+    process.stdin.write(stdin)
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def run_killed_at(event: str, code: str, *, path: str | None = None, count: int = 1, stdin: str = "") -> None:
+    """Run `code`, which must die of it: else the event did not come and the test would prove nothing."""
+    process = start_with_signal_at(event, code, path=path, count=count, stdin=stdin)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, f"not killed at {event}:\n{output}\n{errors}"
