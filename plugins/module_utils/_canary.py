@@ -79,7 +79,7 @@ class Artifact(NamedTuple):
 def make_artifact(*, shared: bool) -> Artifact:
     """A new artifact, in the shared repository or in one of its own."""
     repository = SHARED_REPOSITORY if shared else f"{FOLDER}/{int(time.time()):08x}{secrets.token_hex(8)}"
-    config, layer = (_content(repository) for _ in range(2))
+    config, layer = _content(repository), _content(repository)
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

@@ -278,24 +278,27 @@ class Graph:
         manifests: Iterable[ManifestName] = (),
         *,
         follow: bool = False,
+        keep: Iterable[ManifestName] = (),
     ) -> Release:
         """What would go if these went: tags, and manifests by digest, which take their tags along.
 
         With a tag go its manifest, that one's children and its referrers, if nothing else holds them: another
         tag, an index or a subject that stays, be it without a tag itself. A manifest that is named goes
         whatever holds it. Blobs go when no manifest that stays refers to them, in any repository. With
-        `follow`, tags that stand for something about an image go with it.
+        `follow`, tags that stand for something about an image go with it. What is in `keep` stays unless it is
+        named, with its children and referrers.
         """
         named = {self._slot(*manifest) for manifest in manifests}
+        kept = {self._slot(*manifest) for manifest in keep}
         lost = {self._tag_number(*tag) for tag in tags}
         lost.update(tag for slot in named for tag in self._tags_of[slot])
-        gone = self._gone(named, lost)
+        gone = self._gone(named, lost, kept)
         while follow:
             more = {tag for slot in gone for tag in self._tags_about[slot]} - lost
             if not more:
                 break
             lost |= more
-            gone = self._gone(named, lost)
+            gone = self._gone(named, lost, kept)
         return Release(
             tuple(sorted(self._tag_names(lost))),
             tuple(sorted(self._manifest_names(gone))),
@@ -453,11 +456,12 @@ class Graph:
                 yield from ((slot, child) for child in sorted(children - {NOBODY, slot}))
 
     def _subject_bonds(self) -> Iterator[tuple[int, int]]:
-        """(subject, referrer) as slots."""
+        """(subject, referrer) as slots. A referrer that was deleted is none, though an index may list it."""
+        linked = self._tables.slot_linked
         for repository in range(len(self._tables.repositories)):
             for slot in self._slots_in(repository):
                 manifest = self._manifest[slot]
-                if manifest == NOBODY or self._manifests.subject[manifest] == NOBODY:
+                if manifest == NOBODY or self._manifests.subject[manifest] == NOBODY or not linked[slot]:
                     continue
                 subject = self._find_slot(repository, self._manifests.subject[manifest])
                 if subject != NOBODY:
@@ -498,8 +502,8 @@ class Graph:
     def _uncertain(self) -> Iterator[int]:
         return (number for number, uncertain in enumerate(self._tables.uncertain) if uncertain)
 
-    def _gone(self, named: set[int], lost: set[int]) -> set[int]:
-        """The slots that go with these slots and tags."""
+    def _gone(self, named: set[int], lost: set[int], kept: set[int]) -> set[int]:
+        """The slots that go with these slots and tags, where some are kept."""
         if self.blind:
             return named
         tables = self._tables
@@ -508,7 +512,8 @@ class Graph:
         held = {
             slot
             for slot in doubtful_others
-            if tables.uncertain[bisect_right(tables.first_slot, slot) - 1]
+            if slot in kept
+            or tables.uncertain[bisect_right(tables.first_slot, slot) - 1]
             or not lost.issuperset(self._tags_of[slot])
             or not doubtful.issuperset(self._listed_in[slot])
             or not doubtful.issuperset(self._subjects[slot])

@@ -8,14 +8,18 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from ._client import NotFound, RegistryClient, ServerError, Truncated
+from ._client import Manifest, NotFound, RegistryClient, ServerError, Truncated
 from ._errors import RegistryError
 from ._reference import Digest
 from ._storage import Blob, Code, Link, Problem, Repository, Storage, Tag
+
+# How long a registry may take to write a link, or to delete a manifest and then its tags.
+_CHANGE_SECONDS = 0.3
 
 
 class View(NamedTuple):
@@ -43,6 +47,9 @@ class Source(Protocol):
 
     def revision(self, repository: str, digest: Digest) -> Link | Problem | None:
         """One manifest of a repository as it is now; None where there is none."""
+
+    def was_just_deleted(self, repository: str, digest: Digest) -> bool:
+        """Whether tags that still point to a manifest which is not there may be about to go."""
 
     def tag(self, repository: str, name: str) -> Tag | Problem | None:
         """One tag as it is now; None where there is none."""
@@ -74,6 +81,9 @@ class DiskSource:
 
     def revision(self, repository: str, digest: Digest) -> Link | Problem | None:
         return self._storage.revision(repository, digest)
+
+    def was_just_deleted(self, repository: str, digest: Digest) -> bool:
+        return self._storage.was_just_deleted(repository, digest)
 
     def tag(self, repository: str, name: str) -> Tag | Problem | None:
         return self._storage.tag(repository, name)
@@ -116,6 +126,9 @@ class HttpSource:
         # Whether it is there turns out when its body is asked for.
         return Link(digest, digest, None)
 
+    def was_just_deleted(self, repository: str, digest: Digest) -> bool:  # noqa: ARG002
+        return False  # nobody can tell
+
     def tag(self, repository: str, name: str) -> Tag | Problem | None:
         try:
             return Tag(name, self._client.resolve(repository, name).digest, None)
@@ -144,26 +157,40 @@ class HttpSource:
     def _tagged(self, tag: tuple[str, str]) -> tuple[str, bytes, Digest] | Problem | None:
         """A tag and the manifest it stands for; None where it was deleted since it was listed."""
         repository, name = tag
-        try:
-            manifest = self._client.manifest(repository, name)
-        except NotFound:
-            if name not in (self._tags(repository) or ()):
-                return None
+        found = self._manifest(repository, name)
+        if isinstance(found, Manifest):
+            return name, found.raw, found.digest
+        if found.code is Code.MANIFEST_MISSING:
             detail = "it points to a manifest that the repository does not have"
-            return Problem(Code.TAG_DANGLING, f"{repository}:{name}", detail, repository)
-        except (Truncated, ServerError) as error:
-            return _unreadable(error, f"{repository}:{name}", repository, None)
-        return name, manifest.raw, manifest.digest
+            still_there = name in (self._tags(repository) or ())
+            return found._replace(code=Code.TAG_DANGLING, detail=detail) if still_there else None
+        return found
 
     def _body(self, wanted: tuple[str, Digest]) -> bytes | Problem:
         repository, digest = wanted
-        place = f"{repository}@{digest}"
+        found = self._manifest(repository, digest)
+        return found.raw if isinstance(found, Manifest) else found._replace(digest=digest)
+
+    def _manifest(self, repository: str, reference: str) -> Manifest | Problem:
+        """A manifest, which is asked for twice: what is amiss may be a push or a deletion under way.
+
+        A registry that is down as a whole stays an error.
+        """
         try:
-            return self._client.manifest(repository, digest).raw
+            return self._client.manifest(repository, reference)
+        except (NotFound, Truncated, ServerError) as error:
+            if error.transient:
+                raise
+        time.sleep(_CHANGE_SECONDS)
+        place = f"{repository}{'@' if ':' in reference else ':'}{reference}"
+        try:
+            return self._client.manifest(repository, reference)
         except NotFound:
-            return Problem(Code.MANIFEST_MISSING, place, "there is no such manifest", repository, digest)
+            return Problem(Code.MANIFEST_MISSING, place, "there is no such manifest", repository)
         except (Truncated, ServerError) as error:
-            return _unreadable(error, place, repository, digest)
+            if error.transient:
+                raise
+            return Problem(Code.MANIFEST_CORRUPT, place, str(error), repository)
 
 
 def _view(name: str, had_manifests: bool, found: list[tuple[str, bytes, Digest] | Problem | None]) -> View:
@@ -178,12 +205,3 @@ def _view(name: str, had_manifests: bool, found: list[tuple[str, bytes, Digest] 
         had_manifests,
         bodies,
     )
-
-
-def _unreadable(
-    error: Truncated | ServerError, place: str, repository: str, digest: Digest | None
-) -> Problem:
-    """A Problem for what the registry itself fails at; a registry that is down as a whole stays an error."""
-    if error.transient:
-        raise error
-    return Problem(Code.MANIFEST_CORRUPT, place, str(error), repository, digest)

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import enum
 import errno
+import fcntl
 import os
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -41,10 +42,11 @@ from ._reference import HEX_LENGTHS, Digest, InvalidReference, parse_repository,
 MANIFEST_LIMIT = 4 * 1024 * 1024
 
 _REMOVED = ".dockyard-removed"
+_ASIDE = ".dockyard-aside"
 
 # Registries up to 3.0 write links and manifests in place: for a moment a reader finds them empty or cut off.
 _IN_WRITING_SECONDS = 60.0
-_READ_ATTEMPTS = 5
+_READ_ATTEMPTS = 10
 _READ_PAUSE_SECONDS = 0.02
 
 # Not through symbolic links, and without waiting for the other end of a pipe.
@@ -215,11 +217,16 @@ class Storage:
         folder = f"{self._tags(repository)}/{name}"
         if _is_symlink(f"{folder}/current"):
             return _symlink(f"{folder}/current", repository)
-        link = _read_link(f"{folder}/current/link")
-        if link is None:
-            if _stat(folder) is None:
+        attempts = _READ_ATTEMPTS
+        while (link := _read_link(f"{folder}/current/link")) is None:
+            # Pushes and deletions leave a tag like this for a moment.
+            found = [status for status in (_stat(folder), _stat(f"{folder}/current")) if status]
+            if not found:
                 return None
-            return _problem(Code.TAG_WITHOUT_CURRENT, folder, "it points to no manifest", repository)
+            attempts -= 1
+            if not attempts or not any(_is_recent(status) for status in found):
+                return _problem(Code.TAG_WITHOUT_CURRENT, folder, "it points to no manifest", repository)
+            time.sleep(_READ_PAUSE_SECONDS)
         if isinstance(link, Problem):
             return link._replace(repository=repository)
         try:
@@ -240,9 +247,17 @@ class Storage:
 
     def revision(self, repository: str, digest: Digest) -> Link | Problem | None:
         """One manifest of a repository as it is at this moment; None where it has no such manifest."""
+        folder = f"{self._revisions(repository)}/{digest.algorithm}"
+        _require_real(folder)
+        if _is_symlink(f"{folder}/{digest.hex}"):
+            return _symlink(f"{folder}/{digest.hex}", repository)._replace(digest=digest)
+        return _link(f"{folder}/{digest.hex}", digest, repository)
+
+    def was_just_deleted(self, repository: str, digest: Digest) -> bool:
+        """Whether a manifest was deleted a moment ago, so that tags pointing to it may be about to go."""
         path = self.revision_path(repository, digest)
-        _require_real(path)
-        return _link(path[: -len("/link")], digest, repository)
+        folder = _stat(path.rpartition("/")[0])
+        return folder is not None and _is_recent(folder) and _stat(path) is None
 
     def layers(self, repository: str) -> Iterator[Link | Problem]:
         """Every blob that can be pulled from a repository."""
@@ -364,6 +379,62 @@ class Storage:
         folder, _slash, name = self._blob_folder(digest).rpartition("/")
         return self._remove(folder, name)
 
+    def link_at(self, path: str) -> tuple[Digest, float] | Problem | None:
+        """What a link says and its mtime, wherever it lies; None where there is none."""
+        return _read_link(path)
+
+    def take_aside(self, path: str, aside: str) -> bool:
+        """Rename a file or folder of the store to a new name in a folder aside; False where it is gone."""
+        folder, _slash, name = path.rpartition("/")
+        place, _slash, new_name = aside.rpartition("/")
+        try:
+            with self._open_folder(folder) as source, self._open_folder(place) as target:
+                os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _failed("remove", path, error) from error
+        return True
+
+    def put_back(self, aside: str, path: str) -> bool:
+        """Undo take_aside(); False where something new is in its place, or that place is gone."""
+        folder, _slash, name = path.rpartition("/")
+        place, _slash, old_name = aside.rpartition("/")
+        try:
+            with self._open_folder(place) as source, self._open_folder(folder) as target:
+                if stat.S_ISDIR(os.stat(old_name, dir_fd=source, follow_symlinks=False).st_mode):
+                    os.rename(old_name, name, src_dir_fd=source, dst_dir_fd=target)
+                else:  # a rename would replace what is there
+                    os.link(old_name, name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise _failed("put back", path, error) from error
+        return True
+
+    @contextmanager
+    def own_folder_aside(self) -> Iterator[str]:
+        """A folder for take_aside(), deleted at the end; so are those of runs that were killed."""
+        parent = f"{self._data}/{_ASIDE}"
+        name = secrets.token_hex(8)
+        try:
+            with self._open_folder(parent, create=True) as folder:
+                # One at a time, or a new folder might be taken for abandoned before it is locked.
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                _delete_abandoned(folder)
+                os.mkdir(name, 0o700, dir_fd=folder)
+                own = os.open(name, _FOLDER, dir_fd=folder)
+                fcntl.flock(own, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _failed("make a folder in", parent, error) from error
+        try:
+            yield f"{parent}/{name}"
+        finally:
+            shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+            os.close(own)
+
     # Below this line: how
 
     def _blob_folder(self, digest: Digest) -> str:
@@ -387,22 +458,30 @@ class Storage:
 
     def _remove(self, folder: str, name: str) -> bool:
         """Move a folder aside, then delete it, and whatever a killed run has left there."""
-        aside = f"{self._data}/{_REMOVED}"
+        aside = f"{_REMOVED}-{secrets.token_hex(8)}"
         try:
-            with self._open_folder(folder) as source, self._open_folder(aside, create=True) as target:
-                os.rename(name, secrets.token_hex(8), src_dir_fd=source, dst_dir_fd=target)
+            with self._open_folder(folder) as source:
+                os.rename(name, f"{self._data}/{aside}", src_dir_fd=source)
             removed = True
         except FileNotFoundError:
             removed = False
         except OSError as error:
             raise _failed("remove", f"{folder}/{name}", error) from error
-        try:
-            shutil.rmtree(aside)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise _failed("delete", aside, error) from error
+        self._delete_what_is_aside()
+        if os.path.lexists(f"{self._data}/{aside}"):
+            raise StorageError(f"delete {self._data}/{aside}: not all of it could be deleted; remove it")
         return removed
+
+    def _delete_what_is_aside(self) -> None:
+        """Every process deletes what any has moved aside: that something is gone already is no failure."""
+        folders, others = _list(self._data)
+        for name in folders:
+            if name.startswith(f"{_REMOVED}-"):
+                shutil.rmtree(f"{self._data}/{name}", ignore_errors=True)
+        for name, _is_link in others:
+            if name.startswith(f"{_REMOVED}-"):
+                with suppress(FileNotFoundError):
+                    Path(self._data, name).unlink()
 
     def _remove_empty_folders(self, repository: str) -> None:
         """Remove a repository's folder and those it lies in, as far as they are empty."""
@@ -542,11 +621,13 @@ def _blobs_of_shard(path: str, algorithm: str, shard: str) -> Iterator[Blob | Pr
             continue
         status = _stat(f"{folder}/data")
         if status is None:
-            yield _problem(Code.BLOB_FOLDER_EMPTY, folder, "there is no blob in it", digest=digest)
+            made = _stat(folder)
+            if made is not None and not _is_recent(made):
+                yield _problem(Code.BLOB_FOLDER_EMPTY, folder, "there is no blob in it", digest=digest)
         elif not stat.S_ISREG(status.st_mode):
             yield _no_file(f"{folder}/data", status)._replace(digest=digest)
         else:
-            if status.st_size == 0 and digest != Digest.of(b"", algorithm):
+            if status.st_size == 0 and digest != Digest.of(b"", algorithm) and not _is_recent(status):
                 yield _problem(Code.BLOB_EMPTY, f"{folder}/data", "the blob has 0 bytes", digest=digest)
             yield Blob(digest, status.st_size)
 
@@ -614,7 +695,7 @@ def _read_settled(
         if not isinstance(content, Problem):
             return content, status.st_mtime
         attempts -= 1
-        if not attempts or time.time() - status.st_mtime > _IN_WRITING_SECONDS:
+        if not attempts or not _is_recent(status):
             return content
         time.sleep(_READ_PAUSE_SECONDS)
 
@@ -664,6 +745,11 @@ def _stat(path: str) -> os.stat_result | None:
         raise _failed("read", path, error) from error
 
 
+def _is_recent(status: os.stat_result) -> bool:
+    """Whether somebody may be about to finish what is not finished there."""
+    return time.time() - status.st_mtime < _IN_WRITING_SECONDS
+
+
 def _is_symlink(path: str) -> bool:
     status = _stat(path)
     return status is not None and stat.S_ISLNK(status.st_mode)
@@ -699,6 +785,19 @@ def _write_file(folder: int, name: str, content: bytes) -> None:
         os.unlink(temporary, dir_fd=folder)
         raise
     os.fsync(folder)
+
+
+def _delete_abandoned(parent: int) -> None:
+    """Delete the folders in an open folder that no living process has locked."""
+    for name in os.listdir(parent):
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(f"/proc/self/fd/{parent}/{name}", ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(folder)
 
 
 def _belong_to(descriptor: int, folder: int, mode_mask: int) -> None:

@@ -28,6 +28,10 @@ from ._storage import Code, Link, Problem, Tag
 #: Instead of a number where there is nothing to number.
 NOBODY = -1
 
+# A registry that deletes a manifest removes its link first, then reads all tags and removes those it had.
+_PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
+
 # What can be in a repository without a doubt about what else is.
 _HARMLESS = frozenset({Code.STRAY, Code.LEFTOVER, Code.TAG_DANGLING})
 
@@ -254,6 +258,8 @@ class _Reader:
         #: Manifests that cannot be read, by number; over HTTP, where it depends, by repository and number.
         self._unreadable: dict[object, Problem] = {}
         self._asked: set[object] = set()
+        #: Seconds that we still wait, all in all, for deletions under way to end.
+        self._patience = _PATIENCE_SECONDS
 
     def read(self) -> Tables:
         for view in self._source.repositories():
@@ -336,6 +342,10 @@ class _Reader:
             return (
                 again if self._digests.number(again.digest) in opened.slots else self._settle(opened, again)
             )
+        if self._patience > 0 and self._source.was_just_deleted(opened.name, tag.digest):
+            self._patience -= _PAUSE_SECONDS
+            time.sleep(_PAUSE_SECONDS)
+            return self._settle(opened, again)
         detail = f"it points to {tag.digest}, which the repository does not have"
         place = f"{opened.name}:{tag.name}"
         self._note(Problem(Code.TAG_DANGLING, place, detail, opened.name, tag.digest), opened)
@@ -392,7 +402,7 @@ class _Reader:
         missing = problem.code is Code.MANIFEST_MISSING
         if is_child and missing and not (linked and self._tables.complete):
             opened.absent.add(number)
-        elif is_child or not linked or self._source.revision(opened.name, self._digests[number]) is not None:
+        elif not self._is_deleted(item):
             path = problem.path or f"{opened.name}@{problem.digest}"
             self._note(problem._replace(path=path, repository=opened.name), opened)
             return
@@ -415,12 +425,20 @@ class _Reader:
             ):
                 continue
             link = self._source.revision(opened.name, self._digests[number])
+            if link is None and self._is_deleted(item):
+                del opened.slots[item.number]
+                return
             if link is None:
                 opened.slots[number] = math.nan
                 opened.unlinked.add(number)
             else:
                 self._add_link(opened, link)
             yield _Wanted(opened, number, is_child=True)
+
+    def _is_deleted(self, item: _Wanted) -> bool:
+        """Whether a manifest that was listed is not there any more."""
+        linked = item.number not in item.opened.unlinked
+        return linked and self._source.revision(item.opened.name, self._digests[item.number]) is None
 
     # Blobs
 

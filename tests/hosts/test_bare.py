@@ -4,7 +4,7 @@
 """`make site` on bare machines: from a copy of the checkout to a registry that people push to.
 
 The machines are containers of the images that tests/hosts/build-host-images makes; build them first. Both machines
-at once: `pytest -n 2 --dist loadgroup tests/hosts`. One of them: `pytest tests/hosts -k trixie`.
+at once: `pytest -n 2 --dist loadgroup tests/hosts`; one of them: `pytest tests/hosts -k trixie`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _root_without_systemd() -> Machine:
 
 
 def _user_with_sudo() -> Machine:
-    return Machine("trixie", systemd=True, home="/home/operator/src/dockyard", user="operator")
+    return Machine("trixie", systemd=True, home="/home/alex/src/dockyard", user="alex")
 
 
 @pytest.fixture(

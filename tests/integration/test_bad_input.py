@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -103,10 +104,13 @@ def test_a_disk_that_fills_while_it_runs(site: Site) -> None:
         ["mount", "-t", "tmpfs", "-o", "size=16k,uid=65532,gid=65532", "tmpfs", str(data)], check=True
     )
     try:
-        subprocess.run(["dd", "if=/dev/zero", f"of={data}/ballast"], check=False, capture_output=True)
+        ballast = data / "docker" / "ballast"
+        ballast.parent.mkdir()
+        os.chown(ballast.parent, 65532, 65532)
+        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}"], check=False, capture_output=True)
         run = site.play().failed()
         assert "no space left on device" in run.message
-        (data / "ballast").unlink()
+        ballast.unlink()
         subprocess.run(["mount", "-o", "remount,size=16m", str(data)], check=True)
         site.play().ok()
     finally:

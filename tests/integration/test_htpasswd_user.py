@@ -20,8 +20,8 @@ import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils import _files, _passwords
 from ansible_collections.dockyard.registry.plugins.module_utils._htpasswd import UsersFile, UsersFileError
 
-from tests.support.kill import run_killed_at
 from tests.support.modules import module_result, run_ansible, run_module, start_module
+from tests.support.processes import run_killed_at
 from tests.support.registry import RegistryProcess
 
 MODULE = "htpasswd_user"
@@ -259,6 +259,7 @@ def test_another_cost_for_the_same_password_is_proven_by_a_probe(secured: Regist
     result = run_module(MODULE, {"path": str(secured.htpasswd), "users": [user], "verify_url": secured.url})
     assert result["updated"] == ["olga"]
     assert [answer["status"] for answer in result["verified"]] == [200, 401]
+    assert all(answer["user"].startswith("dockyard-probe-") for answer in result["verified"])
     assert "dockyard-probe" not in secured.htpasswd.read_text()
     assert log_in(secured, "olga", "olga's password") == 200
 

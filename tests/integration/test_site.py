@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -95,19 +96,30 @@ def test_it_becomes_healthy(deployed: Site) -> None:
 
 
 def test_the_summary_says_what_to_do_next(deployed: Site) -> None:
-    summary = deployed.play().ok().result("present | Summary")["msg"]
+    lines = deployed.play().ok().result("present | Summary")["msg"].splitlines()
+    summary = dict(line.split(maxsplit=1) for line in lines)
     assert summary["registry"] == deployed.url
     assert summary["user"] == "admin"
     assert summary["version"].startswith("2.8")
     file = summary["password"].split()[0]
     assert Path(file).read_text(encoding="utf-8").strip() == deployed.password()
-    assert f"cat {file}" in summary["try"]
-    assert f"docker login --username admin --password-stdin {deployed.address}" in summary["try"]
+    login = f"docker login --username admin --password-stdin {deployed.address}"
+    assert summary["next"] == f"sudo cat {file} | {login}"
+    # And it is true.
+    done = subprocess.run(
+        ["sh", "-c", summary["next"].removeprefix("sudo ")],
+        env={**os.environ, "DOCKER_CONFIG": str(deployed.root.parent / "another-docker-config")},
+        check=False,
+    )
+    assert done.returncode == 0
 
 
 def test_the_check_leaves_nothing_behind(site: Site) -> None:
     """It pushed, pulled and deleted after the start."""
-    steps = {step["step"] for step in site.play().ok().result("ask | The registry through its public address")["steps"]}
+    steps = {
+        step["step"]
+        for step in site.play().ok().result("ask | The registry through its public address")["steps"]
+    }
     assert {"push", "pull", "delete"} <= steps
     assert [path for path in (site.root / "data").rglob("*") if path.is_file()] == []
     assert list((site.root / "data" / "docker" / "registry" / "v2" / "repositories").iterdir()) == []
@@ -193,8 +205,10 @@ def test_absent_keeps_the_data_and_present_brings_it_back(site: Site) -> None:
 
 
 def test_data_of_a_registry_that_ran_as_root_is_handed_over(site: Site) -> None:
-    blob = site.root / "data" / "docker" / "registry" / "v2" / "blobs" / "sha256" / "aa"
+    layout = site.root / "data" / "docker" / "registry" / "v2"
+    blob = layout / "blobs" / "sha256" / "aa"
     blob.mkdir(parents=True)
+    (layout / "repositories").mkdir()
     outside = site.root.parent / "outside"
     outside.write_text("not the registry's", encoding="utf-8")
     (blob / "link").symlink_to(outside)

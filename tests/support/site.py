@@ -25,6 +25,8 @@ class Task(NamedTuple):
 
     name: str
     result: dict[str, Any]
+    #: Its place in the run, from 1; includes count.
+    number: int
 
     @property
     def changed(self) -> bool:
@@ -43,11 +45,11 @@ class Run:
             told = json.loads(process.stdout[start:]) if start >= 0 else {}
         except ValueError:
             told = {}
-        for play in told.get("plays", []):
-            for task in play["tasks"]:
-                # "namespace.collection.role : file | Name", of which the file and name tell enough.
-                name = task["task"]["name"].rpartition(" : ")[2]
-                self.tasks += [Task(name, result) for result in task["hosts"].values()]
+        told_tasks = [task for play in told.get("plays", []) for task in play["tasks"]]
+        for number, task in enumerate(told_tasks, 1):
+            # "namespace.collection.role : file | Name", of which the file and name tell enough.
+            name = task["task"]["name"].rpartition(" : ")[2]
+            self.tasks += [Task(name, result, number) for result in task["hosts"].values()]
 
     @property
     def changed(self) -> list[str]:

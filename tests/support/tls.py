@@ -27,7 +27,10 @@ class Certificates(NamedTuple):
 
 
 def make_certificates(directory: Path, *names: str) -> Certificates:
-    """Make an authority and a server certificate for these host names and addresses."""
+    """Make an authority and a server certificate for these host names and addresses.
+
+    Both are as plain as a person makes them by hand: without key identifiers and key usage.
+    """
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dockyard test authority")])
     ca = (

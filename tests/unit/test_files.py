@@ -12,14 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils import _files
 
-from tests.support.kill import run_killed_at, start_with_signal_at
 from tests.support.modules import COLLECTIONS
+from tests.support.processes import run_killed_at, start_with_signal_at, wait_until_open
 
 OLD = b"old\n" * 10_000
 NEW = b"new\n" * 20_000
@@ -39,13 +38,6 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -223,27 +215,14 @@ def test_a_lock_file_that_is_removed_does_not_make_two_holders(tmp_path: Path) -
 
     waiter = threading.Thread(target=wait)
     with _files.locked(lock, timeout=0):
-        inode = lock.stat().st_ino
         waiter.start()
-        # The waiter has the old file open.
-        wait_for(lambda: len(_open_descriptors(inode)) == 2, "a second descriptor of the lock file")
+        wait_until_open(lock, [os.getpid()], descriptors=2)  # the waiter's is the second
         lock.unlink()
         second = _files.locked(lock, timeout=0)
         second.__enter__()
     waiter.join()
     second.__exit__(None, None, None)
     assert result == ["timeout"]
-
-
-def _open_descriptors(inode: int) -> list[str]:
-    found = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            if descriptor.stat().st_ino == inode:
-                found.append(descriptor.name)
-        except FileNotFoundError:
-            continue
-    return found
 
 
 @pytest.mark.parametrize(

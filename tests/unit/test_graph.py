@@ -36,10 +36,6 @@ from hypothesis import strategies as st
 
 from tests.support.registry import RegistryProcess
 from tests.support.store import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
     Store,
     digest_of,
     fill,
@@ -53,7 +49,7 @@ from tests.support.store import (
 Named = tuple[str, str]
 SEEDS = st.integers(0, 2**32)
 # Every example writes a store to the disk.
-on_stores = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+on_stores = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def graph_of(root: Path) -> Graph:
@@ -313,7 +309,7 @@ def test_the_same_store_gives_the_same_answers(seed: int) -> None:
     first = written(store)
     for name in store.repositories:
         model = store.repositories.pop(name)
-        model.revisions = set(sorted(model.revisions, reverse=True))
+        model.revisions = set(model.revisions)
         store.repositories[name] = model
     store.blobs = dict(reversed(store.blobs.items()))
     second = written(store)
@@ -383,22 +379,23 @@ DAMAGES: list[Callable[[Path], None]] = [
 
 
 def deletable(graph: Graph) -> tuple[set[Any], dict[Any, set[Any]]]:
-    """All that may be deleted: at once, and with each tag."""
+    """All that may be deleted: at once, and with each tag. Blobs stand without their sizes."""
     orphans = graph.orphans()
     with_orphans = graph.released_by(manifests=orphans.manifests)
-    at_once = {
-        *orphans.manifests,
-        *orphans.blobs,
-        *orphans.links,
-        *with_orphans.manifests,
-        *with_orphans.blobs,
-    }
+    at_once = {*orphans.manifests, *orphans.links, *with_orphans.manifests}
+    at_once |= {blob.digest for blob in (*orphans.blobs, *with_orphans.blobs)}
     with_tags: dict[Any, set[Any]] = {}
     for name in graph.repositories():
         for tag in graph.tags(name):
             release = graph.released_by([(name, tag.name)])
-            with_tags[name, tag.name, tag.digest] = {*release.manifests, *release.blobs}
+            with_tags[name, *tag[:2]] = {*release.manifests, *(blob.digest for blob in release.blobs)}
     return at_once, with_tags
+
+
+def deleted_children(store: Store) -> set[str]:
+    """Manifests that are kept because an index lists them, although they were deleted and nobody can pull them."""
+    plain = Plain(store)
+    return {digest for _name, digest in plain.everything() - plain.manifests}
 
 
 @given(SEEDS, st.data())
@@ -417,14 +414,8 @@ def test_damage_makes_nothing_more_deletable(seed: int, data: st.DataObject) -> 
         graph = graph_of(root)
         now_at_once, now_with_tags = deletable(graph)
         assert graph.problems
-        assert {item for item in now_at_once if "size" not in dir(item)} <= at_once
-        sizes_apart = {blob.digest for blob in at_once if hasattr(blob, "size")}
-        assert {blob.digest for blob in now_at_once if hasattr(blob, "size")} <= sizes_apart
-        for tag, released in now_with_tags.items():
-            if tag in with_tags:
-                assert {getattr(item, "digest", item) for item in released} <= {
-                    getattr(item, "digest", item) for item in with_tags[tag]
-                }
+        assert now_at_once <= at_once | deleted_children(store)
+        assert all(released <= with_tags.get(tag, released) for tag, released in now_with_tags.items())
 
 
 @pytest.mark.parametrize("place", ["revision_path", "tag_path"])
@@ -438,7 +429,7 @@ def test_a_lost_link_loses_nothing(tmp_path: Path, place: str) -> None:
     lost = (
         storage.tag_path("app", "1.0")
         if place == "tag_path"
-        else storage.revision_path("app", image["digest"])
+        else storage.revision_path("app", Digest(image["digest"]))
     )
     Path(lost).unlink()
     graph = graph_of(tmp_path)
@@ -607,10 +598,10 @@ def test_schema1(tmp_path: Path) -> None:
     assert graph.reachable().has_blob(Digest(layer["digest"]))
 
 
-def test_build_cache(registry: RegistryProcess) -> None:
-    """An index whose entries are blobs, as BuildKit exports its cache."""
-    if registry.major != "2":
-        pytest.skip("registry 3.x refuses such an index")
+def test_build_cache(registry_factory: Callable[..., RegistryProcess]) -> None:
+    """An index whose entries are blobs, as BuildKit exports its cache; registry 3.x must be told to accept it."""
+    accept = {"validation": {"manifests": {"indexes": {"platforms": "none"}}}}
+    registry = registry_factory(config_overrides=accept)
     store = Store()
     entries = [
         store.blob("cache", b"layer"),
@@ -698,7 +689,7 @@ def test_disk_and_http_agree(registry: RegistryProcess) -> None:
             (t.name, t.digest) for t in disk.tags(name)
         ]
         assert all(tag.pushed is None for tag in http.tags(name))
-        # Over HTTP nobody sees what is neither tagged nor listed in an index: untagged images, bare referrers.
+        # Nobody sees over HTTP what is neither tagged nor listed: untagged images, bare referrers.
         assert set(http.manifests(name)) == _listed(disk, name)
         for digest in http.manifests(name):
             assert http.manifest(digest) == disk.manifest(digest)
@@ -708,8 +699,10 @@ def test_disk_and_http_agree(registry: RegistryProcess) -> None:
             assert set(both[1].indexes) <= set(both[0].indexes)
         for tag in http.tags(name):
             if not _has_bare_referrers(disk, name, tag.digest):
-                assert http.size(name, tag.name).total == disk.size(name, tag.name).total
-    assert set(http.reachable().blobs()) <= set(disk.reachable().blobs())
+                visible = disk.reachable([(name, tag.digest)], unlinked=False)
+                assert http.size(name, tag.name).total == sum(blob.size for blob in visible.blobs())
+    blobs = {blob for blob in http.reachable().blobs() if blob.digest.algorithm == "sha256"}
+    assert blobs <= set(disk.reachable().blobs())
 
 
 def _renamed(store: Store, prefix: str) -> Store:
@@ -890,6 +883,8 @@ def test_walks_while_others_push_and_delete(registry: RegistryProcess) -> None:
     stable = {
         (name, tag): model.current(tag) for name, model in store.repositories.items() for tag in model.tags
     }
+    # What lasts too long, on a machine with much to do, to be waited for.
+    momentary = {Code.TAG_DANGLING, Code.TAG_WITHOUT_CURRENT, Code.CHILD_MISSING, Code.CHILD_UNLINKED}
     done = threading.Event()
     traffic = [
         threading.Thread(target=_push_and_delete, args=(registry.url, number, done)) for number in range(3)
@@ -903,7 +898,8 @@ def test_walks_while_others_push_and_delete(registry: RegistryProcess) -> None:
             http = over_http(registry)
             walks += 1
             for found in (graph, http):
-                assert not found.problems
+                assert {problem.code for problem in found.problems} <= momentary
+                assert not {problem.repository for problem in found.problems} & set(store.repositories)
                 assert (
                     stable.items()
                     <= {
@@ -921,16 +917,20 @@ def test_walks_while_others_push_and_delete(registry: RegistryProcess) -> None:
         for thread in traffic:
             thread.join()
     assert verify(registry.url, store).blobs > 0
+    assert not graph_of(registry.data).problems
+    assert not over_http(registry).problems
 
 
 def _push_and_delete(url: str, number: int, done: threading.Event) -> None:
-    """Push new images and indexes to a repository of everybody, move a tag, delete the images again."""
+    """Push new images and indexes, move a tag, delete the images again."""
     rng = random.Random(number)
+    # Not the same for all: registry 2.8 fails to delete while another tag of the repository is being written.
+    name = f"busy-{number}"
     while not done.is_set():
         store = Store()
-        image = store.image("busy", [rng.randbytes(100)], tag=f"tag-{number}")
-        store.image("busy", [rng.randbytes(100)], tag=f"tag-{number}")
-        index = store.multi_arch("busy", {"linux/amd64": [rng.randbytes(50)]}, tag=f"tag-{number}")
-        store.delete("busy", image["digest"])
-        store.delete("busy", index["digest"])
+        image = store.image(name, [rng.randbytes(100)], tag=f"tag-{number}")
+        store.image(name, [rng.randbytes(100)], tag=f"tag-{number}")
+        index = store.multi_arch(name, {"linux/amd64": [rng.randbytes(50)]}, tag=f"tag-{number}")
+        store.delete(name, image["digest"])
+        store.delete(name, index["digest"])
         push(url, store)

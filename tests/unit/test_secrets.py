@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils import _secrets
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
-from ansible_collections.dockyard.registry.plugins.module_utils._files import Attributes, FileError
+from ansible_collections.dockyard.registry.plugins.module_utils._files import Attributes, FileError, locked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.kill import run_killed_at, start_with_signal_at
+from tests.support.processes import run_killed_at, start_with_signal_at, wait_until_open
 
 CODE = """
 import json
@@ -122,7 +122,11 @@ def test_a_missing_folder_is_an_error_of_a_real_run_only(tmp_path: Path) -> None
 
 def test_parallel_runs_get_one_secret(file: Path) -> None:
     code = CODE.format(path=str(file))
-    processes = [start_with_signal_at("no such event", code) for _each in range(12)]
+    lock = file.with_name(".secrets.lock")
+    with locked(lock, timeout=0):
+        processes = [start_with_signal_at("no such event", code) for _each in range(6)]
+        # All have seen that there is no secret yet.
+        wait_until_open(lock, [process.pid for process in processes])
     results = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     assert len({value for value, _created, _corrected in results}) == 1
     assert [created for _value, created, _corrected in results].count(True) == 1

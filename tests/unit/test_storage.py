@@ -96,7 +96,7 @@ def problems(storage: Storage) -> list[Problem]:
 
 
 def make_old(path: Path) -> None:
-    """Take a file out of the time in which it may be in writing."""
+    """Take something out of the time in which it may be in writing."""
     os.utime(path, (1, 1), follow_symlinks=False)
 
 
@@ -257,6 +257,7 @@ def _add(place: str, content: bytes | None = b"") -> Damage:
         path = data / place.format(hex=digest.hex, other="0" * 64)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if content is None else path.write_bytes(content)
+        make_old(path)
 
     return damage
 
@@ -266,6 +267,8 @@ def _replace(place: str, make: Callable[[Path], None]) -> Damage:
         path = data / place.format(hex=digest.hex)
         path.unlink()
         make(path)
+        make_old(path.parent)
+        make_old(path.parent.parent)
 
     return damage
 
@@ -583,7 +586,7 @@ def test_empty_folders_go_with_the_last_repository_in_them(root: Path) -> None:
 def test_what_a_killed_removal_left_is_deleted_by_the_next(root: Path) -> None:
     store, _digest = one_image()
     storage = stored(root, store)
-    left = root / DATA / ".dockyard-removed" / "0123" / "revisions"
+    left = root / DATA / ".dockyard-removed-0123" / "revisions"
     left.mkdir(parents=True)
     assert [found.name for found in good(storage.repositories())] == ["app"]
     assert not problems(storage)

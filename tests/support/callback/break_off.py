@@ -4,7 +4,6 @@
 """Kills ansible-playbook (SIGKILL) at a task, to see what a run that breaks off leaves.
 
 Environment: DOCKYARD_BREAK_AT is the number of the task, from 1; DOCKYARD_BREAK_AFTER the seconds to let it run.
-DOCKYARD_TASKS is a file that gets the names of the tasks, one a line.
 """
 
 from __future__ import annotations
@@ -29,12 +28,8 @@ class CallbackModule(CallbackBase):
         self._count = 0
         self._break_at = int(os.environ.get("DOCKYARD_BREAK_AT", "0"))
         self._after = float(os.environ.get("DOCKYARD_BREAK_AFTER", "0"))
-        self._names = os.environ.get("DOCKYARD_TASKS", "")
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._count += 1
-        if self._names:
-            with open(self._names, "a", encoding="utf-8") as file:
-                file.write(f"{task.get_name()}\n")
         if self._count == self._break_at:
             threading.Timer(self._after, os.kill, (os.getpid(), signal.SIGKILL)).start()

@@ -1,9 +1,10 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run Python code that gets a signal just before it calls the operating system for a certain thing.
+"""Processes that are stopped or killed at a certain point, and what files a process has open.
 
-The interpreter's own audit events say when: "os.rename", "os.chmod", "os.utime", "open" ...
+A process gets its signal just before it calls the operating system for a certain thing. The interpreter's own
+audit events say when: "os.rename", "os.chmod", "os.utime", "open" and others
 (https://docs.python.org/3/library/audit_events.html). Nothing of the code under test is replaced.
 """
 
@@ -13,6 +14,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
 
 from tests.support.modules import CHECKOUT, COLLECTIONS
 
@@ -60,3 +64,22 @@ def run_killed_at(event: str, code: str, *, path: str | None = None, count: int 
     process = start_with_signal_at(event, code, path=path, count=count, stdin=stdin)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, f"not killed at {event}:\n{output}\n{errors}"
+
+
+def wait_until_open(path: Path, pids: Iterable[int], descriptors: int = 1) -> None:
+    """Wait until each of these processes has the file open, `descriptors` times or more."""
+    deadline = time.monotonic() + 60
+    for pid in pids:
+        while _count_open(path, pid) < descriptors:
+            assert time.monotonic() < deadline, f"process {pid} does not open {path}"
+            time.sleep(0.01)
+
+
+def _count_open(path: Path, pid: int) -> int:
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            count += descriptor.readlink() == path
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return count
