@@ -17,7 +17,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 POLL_SECONDS = 1.0
 
 
-class ActionModule(ActionBase):
+class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no types
     """Runs the module until it has the lock or the time to wait is over."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

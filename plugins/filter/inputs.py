@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.dockyard.registry.plugins.module_utils import _config_file, _inputs
+from ansible_collections.dockyard.registry.plugins.module_utils import _config_file, _inputs, _policy
 
 
 def config_split(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,6 +24,7 @@ class FilterModule:
         return {
             "config_split": config_split,
             "complete_users": _inputs.complete_users,
+            "retention_problems": _policy.find_problems,
             "unknown_names": _inputs.unknown_names,
             "user_problems": _inputs.user_problems,
         }

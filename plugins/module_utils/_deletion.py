@@ -57,8 +57,8 @@ from ._plan import (
     plan,
 )
 from ._reference import Digest
-from ._source import DiskSource, HttpSource, View
-from ._storage import Blob, Code, Link, Problem, Storage
+from ._source import DiskSource, HttpSource, LinkSource, View
+from ._storage import Code, DeletedTag, Link, Problem, Storage
 
 __all__ = [
     "DeletionFailed",
@@ -223,6 +223,7 @@ class _Execution:
             self._take_from_disk(self._storage, manifests=not by_name)
             if by_name:
                 self._delete_manifests()
+                self._restore_needed(self._storage)
         elif by_name:
             self._map(self._delete_tag, self._plan.tags)
             self._delete_manifests()
@@ -289,20 +290,21 @@ class _Execution:
     def _settle_tags(self) -> None:
         """Note the tags that went along with their manifests, and remove those whose manifest had to stay."""
         along: dict[str, list[DoomedTag]] = defaultdict(list)
-        for tag in self._plan.tags:
-            if _manifest_of(tag) in self._doomed:
-                along[tag.repository].append(tag)
-        spared = {protection.target for protection in self.outcome.spared}
         left = []
+        deleted = set(self.outcome.manifests)
+        spared = {protection.target for protection in self.outcome.spared}
+        for tag in self._plan.tags:
+            if _manifest_of(tag) in deleted:
+                along[tag.repository].append(tag)
+            elif _manifest_of(tag) in spared:
+                left.append(tag)
         for repository, tags in along.items():
             there = self._tags_of(repository)
             for tag in tags:
-                if tag.name not in there:
-                    self.outcome.tags.append((repository, tag.name))
-                elif _manifest_of(tag) in spared:
-                    left.append(tag)
-                else:
+                if tag.name in there:
                     self._spare((repository, tag.name), _PUSHED)
+                else:
+                    self.outcome.tags.append((repository, tag.name))
         self._map(self._replace_tag, left)
 
     def _tags_of(self, repository: str) -> set[str]:
@@ -314,6 +316,8 @@ class _Execution:
     # On disk
 
     def _take_from_disk(self, storage: Storage, *, manifests: bool) -> None:
+        now = time.time()
+        storage.note_deleted_tags(DeletedTag(*tag[:3], now) for tag in self._plan.tags)
         with set_aside(storage) as aside:
             for tag in self._plan.tags:
                 if not aside.take_tag(tag) and storage.tag(tag.repository, tag.name) is not None:
@@ -329,6 +333,18 @@ class _Execution:
             self._put_back(aside, self._needed.intersection(aside.taken()), _NEEDED)
             self._note(aside.taken())
         self._tell()
+
+    def _restore_needed(self, storage: Storage) -> None:
+        """Give back manifests that the registry has deleted and something needs that was pushed meanwhile."""
+        if not self.outcome.manifests:
+            return
+        time.sleep(self._settle)
+        self._look_again()
+        for manifest in self._needed.intersection(self.outcome.manifests):
+            if storage.revision(*manifest) is None:
+                storage.write_revision(*manifest)
+            self.outcome.manifests.remove(manifest)
+            self._spare(manifest, _NEEDED)
 
     def _put_back(self, aside: Aside, targets: Iterable[Target], reason: str) -> None:
         for target in targets:
@@ -361,7 +377,7 @@ class _Execution:
         begin = time.time()
         wanted = {repository for repository, _digest in self._doomed}
         storage = self._storage
-        graph = read_graph(_LinkSource(storage, wanted) if storage else HttpSource(self._client, wanted))
+        graph = read_graph(LinkSource(storage, wanted) if storage else HttpSource(self._client, wanted))
         there = wanted.intersection(graph.repositories())
         tagged = {manifest for repository in there for manifest in self._staying_tags(graph, repository)}
         others = {(repository, digest) for repository in there for digest in graph.manifests(repository)}
@@ -385,13 +401,6 @@ class _Execution:
     def _tell(self) -> None:
         if self._progress:
             self._progress(len(self.outcome.tags) + len(self.outcome.manifests), self._total)
-
-
-class _LinkSource(DiskSource):
-    """Some repositories on disk, without the sizes of blobs, for which all blobs would have to be listed."""
-
-    def blobs(self) -> Iterator[Blob | Problem]:
-        return iter(())
 
 
 class _NamedSource(HttpSource):

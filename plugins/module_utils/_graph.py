@@ -285,8 +285,8 @@ class Graph:
         With a tag go its manifest, that one's children and its referrers, if nothing else holds them: another
         tag, an index or a subject that stays, be it without a tag itself. A manifest that is named goes
         whatever holds it. Blobs go when no manifest that stays refers to them, in any repository. With
-        `follow`, tags that stand for something about an image go with it. What is in `keep` stays unless it is
-        named, with its children and referrers.
+        `follow`, tags that stand for something about an image go with it. What is in `keep` stays, unless it
+        is named, and so do its children and referrers.
         """
         named = {self._slot(*manifest) for manifest in manifests}
         kept = {self._slot(*manifest) for manifest in keep}

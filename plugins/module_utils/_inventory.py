@@ -99,6 +99,7 @@ class _Description:
         self._names = names
         self._images = images
         self._configs = configs
+        self._linked = {name: frozenset(graph.manifests(name)) for name in names}
         self._orphans = graph.orphans()
         self._untagged: dict[str, list[Digest]] = {}
         for repository, digest in self._orphans.manifests:
@@ -125,7 +126,7 @@ class _Description:
         }
 
     def _manifests(self) -> Iterator[ManifestName]:
-        return ((name, digest) for name in self._names for digest in self._graph.manifests(name))
+        return ((name, digest) for name, digests in self._linked.items() for digest in digests)
 
     def _repository(self, name: str) -> dict[str, Any]:
         graph = self._graph
@@ -185,13 +186,14 @@ class _Description:
         }
 
     def _children(self, name: str, digest: Digest) -> list[dict[str, Any]]:
+        there = self._linked[name]
         return [
             {
                 "digest": child.digest,
                 "media_type": child.media_type,
                 "platform": child.platform,
                 "is_attestation": child.is_attestation,
-                "is_there": self._has(name, child.digest),
+                "is_there": child.digest in there,
             }
             for child in self._read(digest).children
         ]
@@ -203,13 +205,6 @@ class _Description:
         except UnknownContent:
             return Manifest("", "", None, (), (), None)
 
-    def _has(self, name: str, digest: Digest) -> bool:
-        try:
-            self._graph.pushed(name, digest)
-        except UnknownContent:
-            return False
-        return True
-
     def _total(self, name: str, digest: Digest) -> int:
         """The bytes of a manifest, its children and referrers, and the blobs of all of them."""
         blobs, waiting = {digest}, [digest]
@@ -218,12 +213,9 @@ class _Description:
             manifest = self._read(current)
             blobs.update(layer.digest for layer in manifest.layers)
             blobs.update([manifest.config.digest] if manifest.config else ())
-            others = {child.digest for child in manifest.children if self._has(name, child.digest)}
-            others.update(
-                referrer.digest
-                for referrer in self._graph.holders(name, current).referrers
-                if not referrer.tag
-            )
+            others = self._linked[name].intersection(child.digest for child in manifest.children)
+            referrers = self._graph.holders(name, current).referrers
+            others = others.union(referrer.digest for referrer in referrers if not referrer.tag)
             waiting += others - blobs
             blobs |= others
         return sum(self._graph.blob_size(blob) or 0 for blob in blobs)

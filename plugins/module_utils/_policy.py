@@ -37,6 +37,7 @@ _POLICY_KEYS = (
 )
 _KEEP_KEYS = ("newest", "order", "within", "semver", "prereleases", "unversioned")
 _PROTECT_KEYS = ("tags", "digests", "files")
+_NO_MAPPING = "a mapping belongs here, got {}. Write its keys, each on a line"
 _HINTS = {
     "exclude": "Write exclude_repositories, or exclude below tags",
     "match": "Write repositories, or match below tags",
@@ -140,25 +141,30 @@ class Policy(NamedTuple):
     untagged: Untagged | None = None
 
 
-def parse_policies(value: Any, place: str = "policies") -> tuple[Policy, ...]:
-    """Read a list of policies, in the order in which they apply; `place` is what a person calls the list.
-
-    Raises InvalidPolicies.
-    """
+def parse_policies(value: Any) -> tuple[Policy, ...]:
+    """Read a list of policies, in the order in which they apply. Raises InvalidPolicies."""
     problems: list[str] = []
-    policies = _read_policies(value, place, problems)
+    policies = _read_policies(value, "policies", problems)
     if problems:
         raise InvalidPolicies(problems)
     return policies
 
 
-def parse_protect(value: Any, place: str = "protect") -> Protect:
+def parse_protect(value: Any) -> Protect:
     """Read what no policy may delete. Raises InvalidPolicies."""
     problems: list[str] = []
-    protect = _read_protect(_Section(value, place, "", _PROTECT_KEYS, problems))
+    protect = _read_protect(_Section(value, "protect", "", _PROTECT_KEYS, problems))
     if problems:
         raise InvalidPolicies(problems)
     return protect
+
+
+def find_problems(policies: Any, protect: Any) -> list[str]:
+    """What is wrong with the role's variables: a message for each problem."""
+    problems: list[str] = []
+    _read_policies(policies, "registry_retention", problems)
+    _read_protect(_Section(protect, "registry_retention_protect", "", _PROTECT_KEYS, problems))
+    return problems
 
 
 def parse_digests(text: str, path: str) -> frozenset[Digest]:
@@ -206,7 +212,7 @@ def _read_policies(value: Any, place: str, problems: list[str]) -> tuple[Policy,
         problems.append(f"{place}: a list of policies belongs here, got {describe(value)}. Write a list")
         return ()
     sections = [_policy_section(item, f"{place}[{index}]", problems) for index, item in enumerate(value)]
-    policies = [_read_policy(section) for section in sections]
+    policies = [_read_policy(section) for section in sections if section.is_mapping]
     # What a broken policy covers is not known.
     if not problems:
         for index, policy in enumerate(policies):
@@ -376,8 +382,10 @@ class _Section:
         self._problems = problems
         self._count = len(problems)
         self._values: Mapping[str, Any] = {}
+        self.is_mapping = isinstance(value, Mapping)
         if not isinstance(value, Mapping):
-            self.complain([f"a mapping belongs here, got {describe(value)}. Write its keys, each on a line"])
+            where = f"{place}: {path}" if path else place
+            problems.append(f"{where}: {_NO_MAPPING.format(describe(value))}")
             return
         self._values = value
         for key, inner in value.items():

@@ -169,15 +169,30 @@ class _View:
     def pushed(self, digest: Digest) -> float | None:
         return self._graph.pushed(self.name, digest)
 
-    def needed_by(self, digest: Digest) -> set[Digest]:
-        """The manifests that a manifest without a tag is there for."""
-        holders = self._graph.holders(self.name, digest)
-        return {*holders.indexes, *holders.subjects}
+    def without_bonds(self, manifests: Sequence[Digest], kept: set[Digest]) -> set[Digest]:
+        """Those that neither lead to a kept one nor are led to by one, at any distance.
+
+        An old index would take its children along, though one was pushed again just now, for another index.
+        """
+        bonds: dict[Digest, set[Digest]] = defaultdict(set)
+        for digest in manifests:
+            holders = self._graph.holders(self.name, digest)
+            for other in (*holders.indexes, *holders.subjects):
+                bonds[digest].add(other)
+                bonds[other].add(digest)
+        bound, waiting = set(kept), list(kept)
+        while waiting:
+            more = bonds[waiting.pop()] - bound
+            bound |= more
+            waiting += more
+        return set(manifests) - bound
 
     def _above(self, digest: Digest) -> Iterator[Digest]:
         """What must stay for a manifest to stay: indexes that list it, and images that it is about."""
-        yield from self.needed_by(digest)
-        for tag in self._graph.holders(self.name, digest).tags:
+        holders = self._graph.holders(self.name, digest)
+        yield from holders.indexes
+        yield from holders.subjects
+        for tag in holders.tags:
             subject = self.about.get(tag)
             if subject is not None:
                 yield subject
@@ -337,17 +352,12 @@ class _Decider:
 
     # Manifests without a tag
 
-    def _judge_untagged(self, view: _View, orphans: list[Digest]) -> None:
+    def _judge_untagged(self, view: _View, orphans: Sequence[Digest]) -> None:
         policy = next(
             (each for each in self._policies if each.untagged and each.repositories.selects(view.name)), None
         )
         reasons = {digest: self._reason_to_keep(view, digest, policy) for digest in orphans}
-        doomed = {digest for digest, reason in reasons.items() if not reason}
-        while True:
-            held = {digest for digest in doomed if not doomed.issuperset(view.needed_by(digest))}
-            if not held:
-                break
-            doomed -= held
+        doomed = view.without_bonds(orphans, {digest for digest, reason in reasons.items() if reason})
         for digest in orphans:
             rule = reasons[digest] or "belongs to a manifest without a tag that stays"
             if digest in doomed and policy and policy.untagged:
@@ -432,7 +442,8 @@ class _Decider:
             rule = f"about {short(image[1])}, which goes" if image else decision.rule
             self._tags[name] = decision._replace(delete=True, rule=rule)
         gone = set(found.manifests)
-        reasons = {protection.target: protection.reason for protection in found.refused}
+        # Without the advice for who has named a single manifest.
+        reasons = {refused.target: refused.reason.partition(";")[0] for refused in found.refused}
         for target, decision in self._untagged.items():
             if decision.delete and (decision.repository, decision.digest) not in gone:
                 self._untagged[target] = decision._replace(delete=False, rule=reasons[target])
@@ -449,6 +460,8 @@ class _Decider:
             )
 
     def _note_idle_policies(self) -> None:
+        if not self._policies:
+            self._notes.append("there are no policies, so that everything stays")
         for policy in self._policies:
             if not self._repositories[policy.name]:
                 self._notes.append(f"policy {policy.name!r}: it selects no repository")

@@ -22,13 +22,16 @@ from ._retention_report import Report, difference, render, report
 from ._source import DiskSource, HttpSource
 from ._storage import Storage
 
+# On the screen of whoever reads the error, the lists of all tags would only hide it.
+_LISTS = ("tags", "untagged", "kept_manifests")
+
 
 class RetentionFailed(RegistryError):
-    """All was decided, and then too much would have gone, or the registry failed. `report` is complete."""
+    """All was decided, and then too much would have gone, or the registry failed. `report` tells of it."""
 
     def __init__(self, message: str, told: Report) -> None:
         super().__init__(message)
-        self.report = told
+        self.report = {key: value for key, value in told.items() if key not in _LISTS}
 
 
 class Request(NamedTuple):

@@ -105,6 +105,13 @@ class DiskSource:
         )
 
 
+class LinkSource(DiskSource):
+    """Some repositories on disk, without the sizes of blobs, for which all blobs would have to be listed."""
+
+    def blobs(self) -> Iterator[Blob | Problem]:
+        return iter(())
+
+
 class HttpSource:
     """A registry that is asked over HTTP, for all repositories or some: tags and what they refer to."""
 

@@ -30,19 +30,30 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from ._errors import RegistryError
-from ._reference import HEX_LENGTHS, Digest, InvalidReference, parse_repository, parse_tag
+from ._reference import (
+    HEX_LENGTHS,
+    Digest,
+    InvalidReference,
+    parse_reference,
+    parse_repository,
+    parse_tag,
+)
 
 # What the registry itself accepts as the body of a manifest.
 MANIFEST_LIMIT = 4 * 1024 * 1024
 
 _REMOVED = ".dockyard-removed"
 _ASIDE = ".dockyard-aside"
+_DELETED_TAGS = ".dockyard-deleted-tags"
+# With more notes than this, those are dropped whose manifest is gone.
+_NOTES_LIMIT = 10_000
 
 # Registries up to 3.0 write links and manifests in place: for a moment a reader finds them empty or cut off.
 _IN_WRITING_SECONDS = 60.0
@@ -53,6 +64,7 @@ _READ_PAUSE_SECONDS = 0.02
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _LINK_LIMIT = 256
+_DELETING_THREADS = 8
 _HEX_DIGITS = "0123456789abcdef"
 
 _Content = TypeVar("_Content")
@@ -144,6 +156,19 @@ class Upload(NamedTuple):
     changed: float
     #: Bytes that have arrived.
     size: int
+
+
+class DeletedTag(NamedTuple):
+    """A tag that we deleted, and what it pointed to."""
+
+    repository: str
+    name: str
+    digest: Digest
+    #: Unix time.
+    deleted: float
+
+    def __str__(self) -> str:
+        return f"{self.deleted:.3f} {self.repository}:{self.name}@{self.digest}\n"
 
 
 class Storage:
@@ -259,9 +284,30 @@ class Storage:
         folder = _stat(path.rpartition("/")[0])
         return folder is not None and _is_recent(folder) and _stat(path) is None
 
+    def deleted_revisions(self, repository: str) -> Iterator[tuple[Digest, float]]:
+        """Manifests that a repository had, and the Unix time at which each was deleted.
+
+        The registry keeps an empty folder of each, and so do we.
+        """
+        path = self._revisions(repository)
+        for algorithm in _algorithms(path, repository):
+            if isinstance(algorithm, Problem):
+                continue
+            for name in _list(f"{path}/{algorithm}")[0]:
+                digest = _digest(algorithm, name)
+                folder = _stat(f"{path}/{algorithm}/{name}")
+                if digest and folder and _stat(f"{path}/{algorithm}/{name}/link") is None:
+                    yield digest, folder.st_mtime
+
     def layers(self, repository: str) -> Iterator[Link | Problem]:
         """Every blob that can be pulled from a repository."""
         return _links(self._layers(repository), repository)
+
+    def layer(self, repository: str, digest: Digest) -> Link | Problem | None:
+        """One blob of a repository; None where it has no such blob."""
+        path = self.layer_path(repository, digest)
+        _require_real(path)
+        return _link(path[: -len("/link")], digest, repository)
 
     def uploads(self, repository: str) -> Iterator[Upload | Problem]:
         """The blobs whose push to a repository goes on or broke off."""
@@ -333,6 +379,11 @@ class Storage:
         except OSError as error:
             raise _failed("read", path, error) from error
 
+    def blob_size(self, digest: Digest) -> int | None:
+        """The size of a blob in bytes; None where there is none."""
+        status = _stat(self.blob_path(digest))
+        return status.st_size if status and stat.S_ISREG(status.st_mode) else None
+
     def read_manifest(self, digest: Digest) -> bytes | Problem:
         """The body of a manifest, checked against its digest."""
         path = self.blob_path(digest)
@@ -360,6 +411,30 @@ class Storage:
         self._write_link(
             f"{self._layers(parse_repository(repository))}/{digest.algorithm}/{digest.hex}", digest
         )
+
+    def deleted_tags(self) -> list[DeletedTag]:
+        """The tags that we deleted, in order, as long as their manifests may be there."""
+        path = f"{self._data}/{_DELETED_TAGS}"
+        try:
+            with open(os.open(path, _READ), encoding="utf-8", errors="replace") as file:
+                return [note for note in map(_deleted_tag, file) if note is not None]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _failed("read", path, error) from error
+
+    def note_deleted_tags(self, tags: Iterable[DeletedTag]) -> None:
+        """Remember tags that are about to be deleted: nothing else would tell their manifests from others."""
+        path = f"{self._data}/{_DELETED_TAGS}"
+        try:
+            with self._open_folder(self._data) as folder:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                notes = self.deleted_tags()
+                if len(notes) > _NOTES_LIMIT:
+                    notes = [note for note in notes if self.blob_size(note.digest) is not None]
+                _write_file(folder, _DELETED_TAGS, "".join(map(str, [*notes, *tags])).encode())
+        except OSError as error:
+            raise _failed("write", path, error) from error
 
     def remove_repository(self, repository: str) -> bool:
         """Take a repository out of the registry's sight at once, then delete it; False where there is none.
@@ -432,7 +507,7 @@ class Storage:
         try:
             yield f"{parent}/{name}"
         finally:
-            shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+            _delete_tree(f"{parent}/{name}")
             os.close(own)
 
     # Below this line: how
@@ -501,7 +576,7 @@ class Storage:
         """Open a folder of the store step by step, so that no symbolic link can lead out of it."""
         descriptor = os.open(self._data, _FOLDER)
         try:
-            for name in path[len(self._data) + 1 :].split("/"):
+            for name in filter(None, path[len(self._data) :].split("/")):
                 inner = _step_into(name, descriptor, create=create)
                 os.close(descriptor)
                 descriptor = inner
@@ -736,6 +811,16 @@ def _read_time(path: str) -> float | None:
         return None
 
 
+def _deleted_tag(line: str) -> DeletedTag | None:
+    """What str(DeletedTag) has written; None for anything else."""
+    moment, _space, text = line.strip().partition(" ")
+    try:
+        repository, tag, digest = parse_reference(text)
+        return DeletedTag(repository, tag, digest, float(moment)) if tag and digest else None
+    except (ValueError, InvalidReference):
+        return None
+
+
 def _stat(path: str) -> os.stat_result | None:
     try:
         return os.lstat(path)
@@ -787,13 +872,28 @@ def _write_file(folder: int, name: str, content: bytes) -> None:
     os.fsync(folder)
 
 
+def _delete_tree(path: str) -> None:
+    """Delete a folder, those in it side by side: waiting for the disk after each takes many times as long."""
+    with ThreadPoolExecutor(_DELETING_THREADS) as executor:
+        for inside in Path(path).iterdir():
+            executor.submit(_delete_one, inside)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete_one(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
 def _delete_abandoned(parent: int) -> None:
     """Delete the folders in an open folder that no living process has locked."""
     for name in os.listdir(parent):
         folder = os.open(name, _FOLDER, dir_fd=parent)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(f"/proc/self/fd/{parent}/{name}", ignore_errors=True)
+            _delete_tree(f"/proc/self/fd/{parent}/{name}")
         except BlockingIOError:
             pass
         finally:

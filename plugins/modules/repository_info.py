@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: repository_info
 short_description: What is in a registry
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Lists repositories with their tags, digests, media types, platforms, sizes, times of pushes, referrers
     and untagged manifests.

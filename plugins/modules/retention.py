@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: retention
 short_description: Delete from a registry what its policies do not keep
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Looks at all tags of a registry, decides by ordered policies which stay, and deletes the others.
   - The first policy that selects a tag decides about it. What no policy selects stays. What a policy
@@ -121,7 +121,7 @@ EXAMPLES = r"""
 RETURN = r"""
 tags:
   description: Every tag, by repository and name.
-  returned: once everything was decided
+  returned: success
   type: list
   elements: dict
   contains:
@@ -136,7 +136,7 @@ tags:
     bytes: {description: Bytes that nothing else needs., type: int}
 untagged:
   description: Every manifest that no tag leads to, as tags. V(null) over HTTP.
-  returned: once everything was decided
+  returned: success
   type: list
   elements: dict
 delete_tags:
@@ -162,7 +162,7 @@ policies:
   elements: dict
 kept_manifests:
   description: Where a tag goes and its manifest stays, what needs that.
-  returned: once everything was decided
+  returned: success
   type: list
   elements: str
 notes:

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make site` on bare machines: from a copy of the checkout to a registry that people push to.
 
-The machines are containers of the images that tests/hosts/build-host-images makes; build them first. Both machines
-at once: `pytest -n 2 --dist loadgroup tests/hosts`; one of them: `pytest tests/hosts -k trixie`.
+The machines are containers of the images that tests/hosts/build-host-images makes; build them first. Both are
+made at once, so this needs no pytest-xdist. One of them: `pytest tests/hosts -k trixie`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
@@ -30,39 +32,43 @@ class Site(NamedTuple):
     @property
     def summary(self) -> dict[str, str]:
         said = self.output[self.output.rindex("Summary]") :]
-        return dict(re.findall(r'^ +"?([a-z]+)"?: "?(.+?)"?,?$', said, re.MULTILINE))
+        return dict(re.findall(r"^ +([a-z]+) {2,}(\S.*)$", said, re.MULTILINE))
 
 
-def _root_without_systemd() -> Machine:
-    """PID 1 starts no services, and everything is done as root: a sandbox, a build container."""
-    return Machine("bookworm", systemd=False, home="/srv/dockyard")
+MACHINES = {
+    # PID 1 starts no services, and everything is done as root: a sandbox, a build container.
+    "bookworm": lambda: Machine("bookworm", systemd=False, home="/srv/dockyard"),
+    "trixie": lambda: Machine("trixie", systemd=True, home="/home/alex/src/dockyard", user="alex"),
+}
 
 
-def _user_with_sudo() -> Machine:
-    return Machine("trixie", systemd=True, home="/home/alex/src/dockyard", user="alex")
+@pytest.fixture(scope="session")
+def builds(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Site]]]:
+    """The first `make site` of each machine that a selected test asks for, all at the same time."""
+    wanted = {item.callspec.params["site"] for item in request.session.items if "site" in item.fixturenames}
+    with ExitStack() as machines, ThreadPoolExecutor(len(wanted)) as pool:
+
+        def build(name: str) -> Site:
+            machine = machines.enter_context(MACHINES[name]())
+            return Site(machine, machine.run("make site"))
+
+        yield {name: pool.submit(build, name) for name in wanted}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(_root_without_systemd, id="bookworm", marks=pytest.mark.xdist_group("bookworm")),
-        pytest.param(_user_with_sudo, id="trixie", marks=pytest.mark.xdist_group("trixie")),
-    ],
-)
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    with request.param() as machine:
-        yield Site(machine, machine.run("make site"))
+@pytest.fixture(scope="session", params=MACHINES)
+def site(request: pytest.FixtureRequest, builds: dict[str, Future[Site]]) -> Site:
+    return builds[request.param].result()
 
 
 def test_summary_says_where_as_whom_and_what_next(site: Site) -> None:
     assert site.summary["registry"] == f"http://{ADDRESS}"
     assert site.summary["user"] == "admin"
     assert f"{ROOT}/secrets/users/admin.password" in site.summary["password"]
-    assert "docker login" in site.summary["try"]
+    assert "docker login" in site.summary["next"]
 
 
 def test_command_in_the_summary_works(site: Site) -> None:
-    assert "Login Succeeded" in site.machine.run(site.summary["try"])
+    assert "Login Succeeded" in site.machine.run(site.summary["next"])
 
 
 def test_password_is_for_root_only_and_not_in_the_checkout(site: Site) -> None:

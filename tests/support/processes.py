@@ -20,12 +20,12 @@ from pathlib import Path
 
 from tests.support.modules import CHECKOUT, COLLECTIONS
 
-_PREFIX = """
+_HOOK = """
 import os, sys
 waiting = {count}
 def hook(event, arguments):
     global waiting
-    if event == {event!r} and ({path!r} is None or {path!r} in map(str, arguments)):
+    if event == {event!r}:
         waiting -= 1
         if not waiting:
             os.kill(os.getpid(), {number})
@@ -33,19 +33,18 @@ sys.addaudithook(hook)
 """
 
 
-def start_with_signal_at(
-    event: str,
+def start_python(
     code: str,
     *,
-    path: str | None = None,
+    stdin: str = "",
+    signal_at: str | None = None,
     count: int = 1,
     number: signal.Signals = signal.SIGKILL,
-    stdin: str = "",
 ) -> subprocess.Popen[str]:
-    """Start `code`; it gets `number` at the `count`th audit event `event` (one about `path`, if given)."""
-    prefix = _PREFIX.format(event=event, path=path, count=count, number=int(number))
+    """Start `code` in a process of its own; it gets `number` at its `count`th audit event `signal_at`."""
+    hook = _HOOK.format(event=signal_at, count=count, number=int(number)) if signal_at else ""
     process = subprocess.Popen(
-        [sys.executable, "-c", prefix + code],
+        [sys.executable, "-c", hook + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,9 +58,9 @@ def start_with_signal_at(
     return process
 
 
-def run_killed_at(event: str, code: str, *, path: str | None = None, count: int = 1, stdin: str = "") -> None:
+def run_killed_at(event: str, code: str, *, count: int = 1, stdin: str = "") -> None:
     """Run `code`, which must die of it: else the event did not come and the test would prove nothing."""
-    process = start_with_signal_at(event, code, path=path, count=count, stdin=stdin)
+    process = start_python(code, stdin=stdin, signal_at=event, count=count)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, f"not killed at {event}:\n{output}\n{errors}"
 

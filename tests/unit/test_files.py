@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils import _files
 
 from tests.support.modules import COLLECTIONS
-from tests.support.processes import run_killed_at, start_with_signal_at, wait_until_open
+from tests.support.processes import run_killed_at, start_python, wait_until_open
 
 OLD = b"old\n" * 10_000
 NEW = b"new\n" * 20_000
@@ -122,7 +122,7 @@ def test_a_writer_killed_before_the_rename_leaves_the_old_file(target: Path, eve
 
 
 def test_the_new_file_of_a_living_writer_is_no_leftover(target: Path) -> None:
-    stopped = start_with_signal_at("os.rename", write_code(target, b"slow"), number=signal.SIGSTOP)
+    stopped = start_python(write_code(target, b"slow"), signal_at="os.rename", number=signal.SIGSTOP)
     try:
         os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
         _files.atomic_write(target, b"quick", mode=0o640)
@@ -138,7 +138,7 @@ def test_the_new_file_of_a_living_writer_is_no_leftover(target: Path) -> None:
 
 def test_many_writers_at_once_all_succeed(target: Path) -> None:
     code = IMPORT + f"for _ in range(20): _files.atomic_write({str(target)!r}, {NEW!r}, mode=0o640)"
-    writers = [start_with_signal_at("no such event", code) for _writer in range(8)]
+    writers = [start_python(code) for _writer in range(8)]
     for writer in writers:
         output = writer.communicate(timeout=120)
         assert writer.returncode == 0, output
@@ -172,7 +172,7 @@ def test_locks_exclude_processes(tmp_path: Path) -> None:
         f"    with _files.locked({str(lock)!r}, timeout=60):\n"
         "        counter.write_text(str(int(counter.read_text()) + 1))\n"
     )
-    workers = [start_with_signal_at("no such event", code) for _worker in range(6)]
+    workers = [start_python(code) for _worker in range(6)]
     for worker in workers:
         output = worker.communicate(timeout=120)
         assert worker.returncode == 0, output

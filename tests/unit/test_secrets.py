@@ -17,7 +17,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._files import At
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.processes import run_killed_at, start_with_signal_at, wait_until_open
+from tests.support.processes import run_killed_at, start_python, wait_until_open
 
 CODE = """
 import json
@@ -124,7 +124,7 @@ def test_parallel_runs_get_one_secret(file: Path) -> None:
     code = CODE.format(path=str(file))
     lock = file.with_name(".secrets.lock")
     with locked(lock, timeout=0):
-        processes = [start_with_signal_at("no such event", code) for _each in range(6)]
+        processes = [start_python(code) for _each in range(6)]
         # All have seen that there is no secret yet.
         wait_until_open(lock, [process.pid for process in processes])
     results = [json.loads(process.communicate(timeout=60)[0]) for process in processes]

@@ -29,7 +29,7 @@ class CallbackModule(CallbackBase):
         self._break_at = int(os.environ.get("DOCKYARD_BREAK_AT", "0"))
         self._after = float(os.environ.get("DOCKYARD_BREAK_AFTER", "0"))
 
-    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002
         self._count += 1
         if self._count == self._break_at:
             threading.Timer(self._after, os.kill, (os.getpid(), signal.SIGKILL)).start()
