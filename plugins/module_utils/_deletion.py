@@ -195,7 +195,7 @@ class _Execution:
         self._progress = progress
         self._settle = settle
         self._total = len(found.tags) + len(found.manifests)
-        self._doomed = frozenset(found.manifests)
+        self._doomed = set(found.manifests)
         self._doomed_tags = {(tag.repository, tag.name): tag for tag in found.tags}
         self._needed: set[ManifestName] = set()
         self._looked = found.read
@@ -322,17 +322,27 @@ class _Execution:
             for tag in self._plan.tags:
                 if not aside.take_tag(tag) and storage.tag(tag.repository, tag.name) is not None:
                     self._spare((tag.repository, tag.name), _PUSHED)
-            if manifests:
-                for manifest in self._unneeded(chain.from_iterable(self._plan.waves)):
-                    if not aside.take_manifest(manifest) and storage.revision(*manifest[:2]) is not None:
-                        self._spare(manifest[:2], _PUSHED)
+            left = self._take_manifests(aside, storage) if manifests else []
             if aside.taken():
                 time.sleep(self._settle)
             self._put_back(aside, aside.written(), _PUSHED)
             self._look_again()
             self._put_back(aside, self._needed.intersection(aside.taken()), _NEEDED)
             self._note(aside.taken())
+        self._map(self._delete_manifest, self._unneeded(left))
         self._tell()
+
+    def _take_manifests(self, aside: Aside, storage: Storage) -> list[DoomedManifest]:
+        """Take the manifests of a registry 2.8, but for those that only the registry can delete."""
+        left = []
+        for manifest in self._unneeded(chain.from_iterable(self._plan.waves)):
+            name = manifest[:2]
+            if storage.layer(*name) is not None:
+                # It looks for manifests among the layers, too, where 2.1 linked them.
+                left.append(manifest)
+            elif not aside.take_manifest(manifest) and storage.revision(*name) is not None:
+                self._spare(name, _PUSHED)
+        return left
 
     def _restore_needed(self, storage: Storage) -> None:
         """Give back manifests that the registry has deleted and something needs that was pushed meanwhile."""
@@ -375,15 +385,23 @@ class _Execution:
     def _look_again(self) -> None:
         """Find out which of the doomed manifests something needs that is there now and is to stay."""
         begin = time.time()
-        wanted = {repository for repository, _digest in self._doomed}
+        doomed = frozenset(self._doomed)
+        wanted = {repository for repository, _digest in doomed}
         storage = self._storage
         graph = read_graph(LinkSource(storage, wanted) if storage else HttpSource(self._client, wanted))
         there = wanted.intersection(graph.repositories())
         tagged = {manifest for repository in there for manifest in self._staying_tags(graph, repository)}
         others = {(repository, digest) for repository in there for digest in graph.manifests(repository)}
-        reach = graph.reachable(tagged | others - self._doomed)
-        found = {manifest for manifest in self._doomed if manifest[0] in there and _is_in(reach, manifest)}
-        self._needed = found - self._plan.forced | (tagged & self._doomed)
+        reach = graph.reachable(tagged | others - doomed)
+        found = {manifest for manifest in doomed if manifest[0] in there and _is_in(reach, manifest)}
+        unclear = {name for name in there - self._plan.doubtful if graph.blind or graph.is_uncertain(name)}
+        self._needed = {
+            manifest
+            for manifest in doomed
+            if manifest in tagged
+            or manifest[0] in unclear
+            or (manifest in found and manifest not in self._plan.forced)
+        }
         self._looked = time.time()
         self._cost = self._looked - begin
 
@@ -395,8 +413,13 @@ class _Execution:
                 yield repository, tag.digest
 
     def _spare(self, target: Target, reason: str) -> None:
+        """Let something stay, and what it needs."""
         self.outcome.spared.append(Protection(target, reason))
-        self._doomed_tags.pop(target, None)
+        repository, name = target
+        if isinstance(name, Digest):
+            self._doomed.discard((repository, name))
+        else:
+            self._doomed_tags.pop(target, None)
 
     def _tell(self) -> None:
         if self._progress:

@@ -619,9 +619,6 @@ class Graph:
 
         for tag, slot in enumerate(self._tables.tag_slot):
             hold(slot, tag)
-        for repository in self._uncertain():
-            for slot in self._slots_in(repository):
-                hold(slot, _SEVERAL)
         spread()
         for slot in range(len(only)):
             if only[slot] == NOBODY:

@@ -99,6 +99,8 @@ class Plan:
     absent: tuple[Target, ...]
     #: Manifests that go though something that stays refers to them.
     forced: frozenset[ManifestName]
+    #: Repositories in which not everything could be understood.
+    doubtful: frozenset[str]
     #: Whether `blobs` is exact; else it is the most that can be freed.
     exact: bool
     #: Unix time of what it was decided by.
@@ -188,6 +190,7 @@ class _Planner:
             tuple(self._protections(wanted, gone)),
             tuple(absent),
             frozenset(self._forced(gone)),
+            frozenset(repository for repository in self._known if self._doubt(repository)),
             self._graph.complete and not self._graph.blind,
             self._graph.started,
         )
@@ -371,7 +374,7 @@ class _Planner:
         holders = self._graph.holders(repository, digest)
         before = set(holders.indexes)
         # An index may be about something that it leads to, so that only one of the two orders is possible.
-        if not self._is_index(digest):
+        if holders.subjects and not self._is_index(digest):
             before.update(holders.subjects)
         return {(repository, other) for other in before} & gone
 

@@ -36,6 +36,7 @@ def report(graph: Graph, decisions: Decisions) -> Report:
         "policies": list(_by_policy(decisions)),
         "kept_manifests": [str(protection) for protection in found.protected],
         "notes": list(decisions.notes),
+        "spared": [],
     }
 
 
@@ -51,7 +52,8 @@ def render(told: Report) -> str:
     manifests = _table.counted(told["delete_manifests"], "manifest")
     freed = f"{'' if told['bytes_exact'] else 'at most '}{_table.size(told['bytes'])}"
     total = f"{tags} and {manifests} go; garbage collection then frees {freed}."
-    parts = [gone, policies, "\n".join((total, *told["notes"]))]
+    spared = (f"spared {text}" for text in told["spared"])
+    parts = [gone, policies, "\n".join((total, *spared, *told["notes"]))]
     return "\n\n".join(parts if told["delete_tags"] or told["delete_manifests"] else parts[1:])
 
 

@@ -12,10 +12,12 @@ import time
 from typing import Any, NamedTuple
 
 from ._client import RegistryClient
-from ._deletion import DeletionFailed, check, execute
+from ._deletion import DeletionFailed, Outcome, check, execute
+from ._deletion_report import foreseen
 from ._errors import RegistryError
 from ._graph import Graph, read_graph
 from ._images import Images
+from ._plan import name_of
 from ._policy import InvalidPolicies, Policy, parse_policies, parse_protect, read_files
 from ._retention import Decisions, decide, needs_disk, refusal
 from ._retention_report import Report, difference, render, report
@@ -32,6 +34,10 @@ class RetentionFailed(RegistryError):
     def __init__(self, message: str, told: Report) -> None:
         super().__init__(message)
         self.report = {key: value for key, value in told.items() if key not in _LISTS}
+
+
+class TooMuch(RegistryError):
+    """More would go than one run may delete."""
 
 
 class Request(NamedTuple):
@@ -59,11 +65,14 @@ def run(request: Request) -> Report:
     graph, images = _look(request.client, storage, policies)
     decisions = decide(graph, policies, protect, time.time(), images)
     told = report(graph, decisions)
-    told["table"] = render(told)
-    reason = refusal(decisions, max_percent=request.max_percent, max_count=request.max_count)
-    if reason:
-        raise RetentionFailed(reason, told)
-    return {**told, **_carry_out(request, decisions, storage, told), "diff": difference(decisions)}
+    try:
+        outcome = _carry_out(request, decisions, storage)
+    except RegistryError as error:
+        changed = isinstance(error, DeletionFailed) and error.outcome.changed
+        raise RetentionFailed(str(error), {**told, "changed": changed, "table": render(told)}) from error
+    told["changed"] = outcome.changed
+    told["spared"] = [f"{name_of(target)}: {reason}" for target, reason in outcome.spared]
+    return {**told, "table": render(told), "diff": difference(decisions)}
 
 
 def _check_limits(request: Request) -> None:
@@ -95,17 +104,13 @@ def _look(
     return graph, Images(graph, http, client.map)
 
 
-def _carry_out(request: Request, decisions: Decisions, storage: Storage | None, told: Report) -> Report:
-    """What changed, and what was spared."""
+def _carry_out(request: Request, decisions: Decisions, storage: Storage | None) -> Outcome:
     found = decisions.plan
-    try:
-        if request.check_mode:
-            if found.changes:
-                check(found, request.client, storage)
-            return {"changed": found.changes, "spared": []}
-        outcome = execute(found, request.client, storage=storage)
-    except DeletionFailed as error:
-        raise RetentionFailed(f"retention: {error}", {**told, "changed": error.outcome.changed}) from error
-    except RegistryError as error:
-        raise RetentionFailed(f"retention: {error}", told) from error
-    return {"changed": outcome.changed, "spared": [str(protection) for protection in outcome.spared]}
+    reason = refusal(decisions, max_percent=request.max_percent, max_count=request.max_count)
+    if reason:
+        raise TooMuch(reason)
+    if not request.check_mode:
+        return execute(found, request.client, storage=storage)
+    if found.changes:
+        check(found, request.client, storage)
+    return foreseen(found)

@@ -17,6 +17,7 @@ description:
     has.
 extends_documentation_fragment:
   - dockyard.registry.connection
+  - dockyard.registry.attributes
   - dockyard.registry.attributes.info
 options:
   data:

@@ -171,8 +171,8 @@ notes:
   type: list
   elements: str
 spared:
-  description: What was to go, and was pushed or needed again meanwhile.
-  returned: success
+  description: What was to go, and was pushed or needed again while this ran.
+  returned: once everything was decided
   type: list
   elements: str
 table:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What deleting most tags of one repository costs: against bare DELETE requests, and against skopeo.
 
-    python tests/bench/bench_delete.py [--tags 2000] [--keep 100] [--skopeo 40] [--rounds 1]
+    BENCH=tests/bench/bench_delete.py make bench
+    PYTHONPATH=.ansible/collections:. python tests/bench/bench_delete.py [--tags 2000] [--keep 100] [--skopeo 40]
 
-Registry 2.8, and 3.x where DOCKYARD_REGISTRY3 names one. Each way gets the same contents anew. skopeo deletes a
-few tags only, one process each, from the full repository. Ratios of one run count, not the rates.
+Registry 2.8, and 3.x where DOCKYARD_REGISTRY3 names one. Each way gets the same contents anew. skopeo deletes
+a few tags only, one process each, from the full repository. Ratios of one run count, not the rates.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ import argparse
 import http.client
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in (".", ".ansible/collections")]
 
 from ansible_collections.dockyard.registry.plugins.module_utils._client import RegistryClient
 from ansible_collections.dockyard.registry.plugins.module_utils._deletion import execute, look, plan
@@ -119,9 +117,7 @@ class Bench:
     def skopeo(self, registry: RegistryProcess, count: int) -> int:
         for tag in self.doomed[:count]:
             image = f"docker://127.0.0.1:{registry.port}/{REPOSITORY}:{tag}"
-            subprocess.run(
-                ["skopeo", "delete", "--tls-verify=false", image], check=True, capture_output=True
-            )
+            subprocess.run(["skopeo", "delete", "--tls-verify=false", image], check=True, capture_output=True)
         return min(count, len(self.doomed))
 
 
@@ -136,7 +132,7 @@ def run(name: str, bench: Bench, skopeo: int, rounds: int) -> None:
     bare = best(bench.bare)
     row(f"{name}: bare DELETE by digest, {CONNECTIONS} connections", bare, bare)
     row(f"{name}: ours over HTTP", best(lambda registry: bench.ours(registry, on_disk=False)), bare)
-    row(f"{name}: ours on the registry's host", best(lambda registry: bench.ours(registry, on_disk=True)), bare)
+    row(f"{name}: ours on its host", best(lambda registry: bench.ours(registry, on_disk=True)), bare)
     if shutil.which("skopeo") and skopeo:
         row(f"{name}: skopeo delete, {skopeo} tags", bench.rate(lambda it: bench.skopeo(it, skopeo)), bare)
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deletion: what a plan takes and leaves, against a plain model; carried out on real registries, while pushes go on."""
+"""Deletion: what a plan takes and leaves, against a plain model; on real registries, while pushes go on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import pytest
 import urllib3
 from ansible_collections.dockyard.registry.plugins.module_utils._aside import set_aside
 from ansible_collections.dockyard.registry.plugins.module_utils._client import (
-    NotFound,
     RegistryClient,
     Unauthorized,
     Unsupported,
@@ -417,7 +415,7 @@ def name_of_doomed(manifest: Any) -> Named:
 
 
 def everything(model: Model, gone: set[Named]) -> set[Named]:
-    """All that keeps blobs: the manifests that stay, and what indexes among them list though it was deleted."""
+    """All that keeps blobs: the manifests that stay, and what their indexes list though it was deleted."""
     stay = model.manifests - gone
     while True:
         more = {
@@ -677,12 +675,13 @@ def replan(registry: RegistryProcess, targets: list[Target], on_disk: bool) -> P
 def test_what_was_pushed_since_is_spared(registry: RegistryProcess, on_disk: bool) -> None:
     store = Store()
     images = [store.image("app", [b"layer %d" % number], tag=str(number)) for number in range(5)]
-    child = store.image("app", [b"child"])
+    child, other_child = store.image("app", [b"child"]), store.image("app", [b"other child"])
     store.index("app", [child], tag="index")
+    other_index = store.index("app", [other_child], tag="other-index")
     push(registry.url, store)
-    targets: list[Target] = [*(("app", str(number)) for number in range(5)), ("app", "index")]
+    targets: list[Target] = [("app", tag) for tag in store.repositories["app"].tags]
     found = replan(registry, targets, on_disk)
-    assert len(found.manifests) == 7
+    assert len(found.manifests) == 9
 
     begin = len(store.steps)
     store.image("app", [b"another"], tag="0")  # the tag moves
@@ -690,6 +689,7 @@ def test_what_was_pushed_since_is_spared(registry: RegistryProcess, on_disk: boo
     store.index("app", [child], tag="multi")  # an index lists the child
     store.index("app", [images[2]])  # and one without a tag, which only the disk shows
     store.tag("app", images[3]["digest"], None)  # pushed again by digest, which only the disk shows
+    store.tag("app", other_index["digest"], None)  # an index too, whose child must stay with it
     push(registry.url, store, begin=begin)
 
     with RegistryClient(registry.url) as client:
@@ -700,7 +700,7 @@ def test_what_was_pushed_since_is_spared(registry: RegistryProcess, on_disk: boo
     if on_disk:
         assert ("app", digest(images[2])) in spared
     if on_disk and registry.major == "2":
-        assert ("app", digest(images[3])) in spared
+        assert {("app", digest(item)) for item in (images[3], other_index, other_child)} <= spared
     carry_out(store, outcome)
     if not on_disk:  # what nobody could know
         store.repositories["app"].revisions -= {images[2]["digest"]}
@@ -714,7 +714,7 @@ class Pusher:
         self._url = url
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        #: By tag or digest: the manifest that must be pulled there, or None where a refusal was the last answer.
+        #: By tag or digest: the manifest that must be pulled there.
         self.acknowledged: dict[str, str] = {}
         self.errors: list[BaseException] = []
 
@@ -763,10 +763,10 @@ def pulled(registry: RegistryProcess, reference: str) -> bytes | None:
 def test_what_is_acknowledged_stays_while_tags_go(
     registry_factory: Callable[..., RegistryProcess], cache: str | None
 ) -> None:
-    """On disk, with pushes of the same tags, of the same manifests and of indexes that list them, all the time.
+    """On disk, with pushes of the same tags, of the same manifests and of indexes that list them.
 
-    With 3.x manifests go through the registry, which deletes what is pushed at that moment: there the clients only
-    push to the tags that go.
+    With 3.x manifests go through the registry, which deletes what is pushed at that moment: there the clients
+    only push to the tags that go.
     """
     registry = registry_factory(
         config_overrides={"storage": {"cache": {"blobdescriptor": cache} if cache else None}}
@@ -841,6 +841,18 @@ def test_what_is_acknowledged_stays_while_tags_go(
     assert pulled(registry, "old-50") == bodies[images[50]["digest"]]
 
 
+def test_a_manifest_that_is_a_blob_too(registry: RegistryProcess, on_disk: bool) -> None:
+    """Registry 2.8 serves a manifest that a repository has among its layers."""
+    store = Store()
+    image = store.image("app", [b"layer"], tag="1.0")
+    store.image("app", [b"other"], tag="2.0")
+    store.blob("app", store.content(image["digest"]))
+    push(registry.url, store)
+    _found, outcome = deleted(registry, [("app", "1.0"), ("app", "2.0")], on_disk)
+    assert len(outcome.manifests) == 2
+    assert pulled(registry, image["digest"]) is None
+
+
 def test_why_manifests_of_3x_are_deleted_by_the_registry_only(registry: RegistryProcess) -> None:
     """A link that somebody else removes: 2.8 sees it at once, 3.x serves the manifest from its cache."""
     store = Store()
@@ -910,13 +922,15 @@ def test_an_exception_puts_everything_back(tmp_path: Path) -> None:
     before = read_tree(tmp_path)
     storage = Storage(tmp_path)
     found = plan(read_graph(DiskSource(storage)), [("team/signed", "1.0"), ("multi", "2.0")])
-    with pytest.raises(KeyboardInterrupt), set_aside(storage) as aside:
-        for tag in found.tags:
-            assert aside.take_tag(tag)
-        for wave in found.waves:
-            for manifest in wave:
-                assert aside.take_manifest(manifest)
-        raise KeyboardInterrupt
+
+    def break_off() -> None:
+        with set_aside(storage) as aside:
+            assert all(aside.take_tag(tag) for tag in found.tags)
+            assert all(aside.take_manifest(manifest) for wave in found.waves for manifest in wave)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
     left = {path: content for path, content in read_tree(tmp_path).items() if ".dockyard-aside" not in path}
     assert left == before
 
@@ -1017,7 +1031,8 @@ def test_module_says_what_protects(registry: RegistryProcess) -> None:
         assert refused["failed"] is True
         assert refused["msg"].splitlines() == [
             f"delete app@{shared}: still tagged 2.0, latest; pass untag=true to remove those tags too",
-            f"delete multi@{child}: listed in the index multi:2.0, which would break; delete that too, or pass force=true",
+            f"delete multi@{child}: listed in the index multi:2.0, which would break; "
+            "delete that too, or pass force=true",
         ]
         assert refused["tags"] == []
         assert_store(registry, store)
@@ -1028,22 +1043,27 @@ def test_module_says_what_protects(registry: RegistryProcess) -> None:
     [
         ({"image": "app"}, "it has no tag and no digest"),
         ({"image": "app@sha256:12"}, "64 hexadecimal digits, not 2"),
-        ({"image": "nowhere:1.0"}, "nowhere: there is no such repository"),
         ({"image": "app:1.0", "data": "/nonexistent"}, "read /nonexistent: No such file"),
         ({"image": "app:1.0", "url": "127.0.0.1:5000"}, "write http:// or https://"),
-        ({"image": "app:1.0", "url": "http://127.0.0.1:1"}, "connection refused"),
+        ({"image": "app:1.0"}, "connection refused"),
         ({"image": "app:1.0", "username": "alice"}, "give both or none"),
         ({"image": "app:1.0", "state": "present"}, "value of state must be one of: absent"),
         ({}, "missing required arguments: images"),
     ],
 )
-def test_module_with_bad_input(registry: RegistryProcess, options: dict[str, str], message: str) -> None:
+def test_module_with_bad_input(options: dict[str, str], message: str) -> None:
+    result = run_module("manifest", {"url": "http://127.0.0.1:1", **options})
+    assert result["failed"] is True
+    assert message in result["msg"]
+
+
+def test_module_with_a_misspelt_repository(registry: RegistryProcess, on_disk: bool) -> None:
     store = Store()
     store.image("app", [b"layer"], tag="1.0")
     push(registry.url, store)
-    result = run_module("manifest", module_args(registry, False, **options))
+    result = run_module("manifest", module_args(registry, on_disk, images=["ap:1.0", "app:1.0"]))
     assert result["failed"] is True
-    assert message in result["msg"]
+    assert "ap: there is no such repository" in result["msg"]
     verify(registry.url, store)
 
 

@@ -834,7 +834,6 @@ def test_a_registry_that_does_not_let_us(
     with pytest.raises(RetentionFailed) as caught:
         run(request(refusing, check=check, data=str(registry.data)))
     assert caught.value.report["delete_tags"] > 0
-    assert str(caught.value).startswith("retention: ")
     registry.start()
 
 
