@@ -65,7 +65,7 @@ hosts: development ## `make site` on bare machines, in containers
 .PHONY: molecule
 molecule: development ## the scenarios on real hosts
 	@tests/hosts/build-host-images
-	@molecule test --all
+	@MOLECULE_COMMAND_BORDERS=false molecule test --all
 
 .PHONY: bench
 bench: development ## figures, as ratios in one run

@@ -45,6 +45,7 @@ from ._graph import Graph, ManifestName, Reach, TagName, UnknownContent, read_gr
 from ._media import OCI_INDEX
 from ._plan import (
     PLACEHOLDER_TYPE,
+    DanglingTag,
     DoomedManifest,
     DoomedTag,
     Plan,
@@ -61,6 +62,7 @@ from ._source import DiskSource, HttpSource, LinkSource, View
 from ._storage import Code, DeletedTag, Link, Problem, Storage
 
 __all__ = [
+    "DanglingTag",
     "DeletionFailed",
     "DoomedManifest",
     "DoomedTag",
@@ -208,6 +210,7 @@ class _Execution:
         except RegistryError as error:
             self._note_tags_that_went_along()
             raise DeletionFailed(error, self.outcome) from error
+        self._tell()
         return self.outcome
 
     def _note_tags_that_went_along(self) -> None:
@@ -330,7 +333,6 @@ class _Execution:
             self._put_back(aside, self._needed.intersection(aside.taken()), _NEEDED)
             self._note(aside.taken())
         self._map(self._delete_manifest, self._unneeded(left))
-        self._tell()
 
     def _take_manifests(self, aside: Aside, storage: Storage) -> list[DoomedManifest]:
         """Take the manifests of a registry 2.8, but for those that only the registry can delete."""

@@ -28,7 +28,7 @@ from ._errors import RegistryError
 from ._graph import Graph, Holders, ManifestName, Release, TagName, UnknownContent
 from ._media import is_index
 from ._reference import Digest, InvalidReference, parse_reference
-from ._storage import Blob
+from ._storage import Blob, Code
 from ._walk import State
 
 #: (repository, tag) or (repository, digest); a digest is a Digest, not any text.
@@ -43,6 +43,10 @@ _NAMES_SHOWN = 5
 
 class UnknownRepository(RegistryError):
     """Nothing was ever pushed under this name: rather a slip of the pen than something deleted before."""
+
+
+class DanglingTag(RegistryError):
+    """A tag that leads nowhere. Over HTTP nobody can tell to which manifest."""
 
 
 class Referrers(str, enum.Enum):
@@ -155,7 +159,7 @@ def plan(
 
     With `untag`, a manifest named by digest takes its tags along. With `force` it goes though an index or a
     referrer that stays refers to it, which breaks that one, or though the repository has something in it that
-    cannot be understood. Raises UnknownRepository.
+    cannot be understood. Raises UnknownRepository and DanglingTag.
     """
     return _Planner(graph, untag=untag, force=force, referrers=referrers).plan(targets)
 
@@ -211,6 +215,11 @@ class _Planner:
                 return False
             self._named.add((repository, name))
         else:
+            if name in known.dangling:
+                raise DanglingTag(
+                    f"delete {name_of(target)}: the tag points to a manifest that the repository does not "
+                    "have; delete it on the registry's host, with the option data"
+                )
             if name not in known.tags:
                 return False
             self._tags.add(target)
@@ -412,6 +421,12 @@ class _Known:
             )
         self.manifests = frozenset(graph.manifests(repository))
         self.tags = {tag.name: tag.digest for tag in graph.tags(repository)}
+        #: Only over HTTP; the disk tells what they point to.
+        self.dangling = frozenset(
+            problem.path.rpartition(":")[2]
+            for problem in graph.problems
+            if problem.code is Code.TAG_DANGLING and problem.repository == repository
+        ).difference(self.tags)
         self.subjects = {found.tag: found.subject for found in graph.referrer_tags(repository)}
 
 

@@ -114,9 +114,7 @@ def refusal(decisions: Decisions, *, max_percent: int, max_count: int | None) ->
     shown = ", ".join(f"{name} {count} of {decisions.judged[name]}" for name, count in largest)
     more = len(decisions.lost) - len(largest)
     shown += f" and {more} more" if more else ""
-    remedy = (
-        "Look at what would go (check mode shows it); then correct the policies, or raise it for this run"
-    )
+    remedy = "Look at the table of what would go; then correct the policies, or raise it for this run"
     if lost * 100 > judged * max_percent:
         return (
             f"retention would delete {lost} of {counted(judged, 'tag')} ({lost / judged:.0%}: {shown})"
@@ -234,6 +232,8 @@ class _Decider:
         #: Tags about an image, and its manifest where it is there.
         self._about: dict[TagName, ManifestName | None] = {}
         self._notes: list[str] = []
+        #: Tags that a policy may delete, and by repository how many tags there are beside those about images.
+        self._candidates: set[Target] = set()
         self._judged: Counter[str] = Counter()
         #: By name of policy: repositories and tags that it selects.
         self._repositories: Counter[str] = Counter()
@@ -258,7 +258,7 @@ class _Decider:
             tuple(sorted(self._untagged.values())),
             tuple(self._notes),
             self._judged,
-            Counter(tag.repository for tag in tags if tag.delete and tag.target not in self._about),
+            Counter(tag.repository for tag in tags if tag.delete and tag.target in self._candidates),
             found,
         )
 
@@ -275,7 +275,7 @@ class _Decider:
             if tag.name in view.about:
                 self._await_image(view, tag)
                 continue
-            if view.is_placeholder(tag):
+            if policies and view.is_placeholder(tag):
                 self._decide(view, tag, "", "its deletion broke off", delete=True)
                 continue
             if any(policy.keep for policy in policies):
@@ -290,6 +290,7 @@ class _Decider:
                 self._decide(view, tag, policy.name, exemption)
             else:
                 claimed[policy.name].append(tag)
+                self._candidates.add((view.name, tag.name))
         if view.is_uncertain and policies:
             self._notes.append(
                 f"{view.name}: all of it stays, since something in it is damaged; run check.yml"

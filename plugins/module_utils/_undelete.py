@@ -34,6 +34,8 @@ from ._storage import Link, Problem, Storage
 
 # Configs of images are smaller.
 _CONFIG_LIMIT = 8 * 1024 * 1024
+# What one deletion takes with it, it takes within this time.
+_ONE_RUN_SECONDS = 60.0
 
 
 class CannotUndelete(RegistryError):
@@ -277,7 +279,7 @@ class _Search:
         tags = {wanted.tag: digest} if wanted.tag else {}
         incomplete: list[Missing] = []
         if referrers:
-            for tag, other in self._referrers(set(contents.manifests)):
+            for tag, other in self._referrers(contents):
                 found = self._contents(other)
                 incomplete += found.missing
                 if not found.missing:
@@ -316,24 +318,27 @@ class _Search:
             f"{self._repository}:{tag}@sha256:… (complete are: {shown})"
         )
 
-    def _referrers(self, images: set[Digest]) -> Iterator[tuple[str, Digest]]:
-        """What was deleted and is about these, or about something about them: (tag or "", manifest)."""
+    def _referrers(self, contents: _Contents) -> Iterator[tuple[str, Digest]]:
+        """What was deleted with these and is about them, or about that: (tag or "", manifest)."""
+        times = [self._deleted[digest] for digest in contents.manifests if digest in self._deleted]
+        if not times:
+            return  # a tag that went without its manifest took nothing along
+        since = min(times) - _ONE_RUN_SECONDS
         about: dict[Digest, list[Digest]] = {}
-        for digest in self._deleted:
-            manifest = self._manifest(digest, _Contents())
+        for digest, deleted in self._deleted.items():
+            manifest = self._manifest(digest, _Contents()) if deleted >= since else None
             if manifest is not None and manifest.subject is not None:
                 about.setdefault(manifest.subject, []).append(digest)
-        waiting, seen = list(images), set(images)
+        waiting, seen = list(contents.manifests), set(contents.manifests)
         while waiting:
             image = waiting.pop()
-            found = [("", digest) for digest in about.get(image, ())]
             prefix = image.replace(":", "-", 1)
-            found += [
+            noted = [
                 (name, note.digest)
                 for name, note in self._notes.items()
-                if name.partition(".")[0] == prefix and name not in self._tags
+                if name.partition(".")[0] == prefix and name not in self._tags and note.deleted >= since
             ]
-            for tag, digest in found:
+            for tag, digest in (*noted, *(("", digest) for digest in about.get(image, ()))):
                 if digest not in seen:
                     seen.add(digest)
                     waiting.append(digest)

@@ -4,7 +4,7 @@
 """What deleting most tags of one repository costs: against bare DELETE requests, and against skopeo.
 
     BENCH=tests/bench/bench_delete.py make bench
-    PYTHONPATH=.ansible/collections:. python tests/bench/bench_delete.py [--tags 2000] [--keep 100] [--skopeo 40]
+    PYTHONPATH=.ansible/collections:. python tests/bench/bench_delete.py [--tags 2000] [--keep 100]
 
 Registry 2.8, and 3.x where DOCKYARD_REGISTRY3 names one. Each way gets the same contents anew. skopeo deletes
 a few tags only, one process each, from the full repository. Ratios of one run count, not the rates.

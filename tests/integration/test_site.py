@@ -104,10 +104,10 @@ def test_the_summary_says_what_to_do_next(deployed: Site) -> None:
     file = summary["password"].split()[0]
     assert Path(file).read_text(encoding="utf-8").strip() == deployed.password()
     login = f"docker login --username admin --password-stdin {deployed.address}"
-    assert summary["next"] == f"sudo cat {file} | {login}"
+    assert summary["next"] == f"cat {file} | {login}", "the tests run as root"
     # And it is true.
     done = subprocess.run(
-        ["sh", "-c", summary["next"].removeprefix("sudo ")],
+        ["sh", "-c", summary["next"]],
         env={**os.environ, "DOCKER_CONFIG": str(deployed.root.parent / "another-docker-config")},
         check=False,
     )

@@ -26,6 +26,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._client import (
     Unsupported,
 )
 from ansible_collections.dockyard.registry.plugins.module_utils._deletion import (
+    DanglingTag,
     DeletionFailed,
     DoomedTag,
     Outcome,
@@ -528,6 +529,20 @@ def test_a_plan_that_somebody_else_carried_out_is_no_error(registry: RegistryPro
     assert_store(registry, store)
 
 
+def test_progress_ends_with_everything(registry: RegistryProcess, on_disk: bool) -> None:
+    store = sample_store(random.Random(5))
+    push(registry.url, store)
+    targets: list[Target] = [("app", "1.0"), ("multi", "2.0")]
+    storage = storage_of(registry, on_disk)
+    steps: list[tuple[int, int]] = []
+    with RegistryClient(registry.url) as client:
+        found = plan(look(targets, client, storage), targets)
+        execute(found, client, storage=storage, settle=0, progress=lambda *step: steps.append(step))
+    total = len(found.tags) + len(found.manifests)
+    assert steps[-1] == (total, total)
+    assert steps == sorted(steps)
+
+
 def test_over_http_a_manifest_without_a_tag_is_found_by_its_digest(registry: RegistryProcess) -> None:
     store = Store()
     untagged = store.image("app", [b"layer"])
@@ -544,6 +559,25 @@ def test_over_http_a_manifest_without_a_tag_is_found_by_its_digest(registry: Reg
         assert again.absent == tuple(targets)
     with pytest.raises(UnknownRepository, match="no such repository"):
         deleted(registry, [("nowhere", digest(untagged))], on_disk=False)
+
+
+def test_a_tag_that_leads_nowhere(registry: RegistryProcess) -> None:
+    store = Store()
+    image = store.image("app", [b"layer"], tag="1.0")
+    store.image("app", [b"other"], tag="2.0")
+    push(registry.url, store)
+    registry.stop()  # and forget what is cached
+    Path(Storage(registry.data).revision_path("app", digest(image))).unlink()
+    registry.start()
+    with pytest.raises(
+        DanglingTag, match=r"app:1\.0: the tag points to a manifest that the repository does not"
+    ):
+        deleted(registry, [("app", "1.0")], on_disk=False)
+    _found, outcome = deleted(registry, [("app", "1.0")], on_disk=True)
+    assert outcome.tags == [("app", "1.0")]
+    store.repositories["app"].revisions.remove(image["digest"])
+    del store.repositories["app"].tags["1.0"]
+    assert_store(registry, store)
 
 
 # A registry that does not let us

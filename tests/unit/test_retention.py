@@ -12,11 +12,13 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils._client import RegistryClient
+from ansible_collections.dockyard.registry.plugins.module_utils._deletion import placeholder
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
 from ansible_collections.dockyard.registry.plugins.module_utils._graph import read_graph
 from ansible_collections.dockyard.registry.plugins.module_utils._images import Images
@@ -42,6 +44,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._storage import 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.faulty_proxy import FaultyProxy, corrupt, half, html, status
 from tests.support.modules import run_module
 from tests.support.registry import RegistryProcess
 from tests.support.store import Descriptor, Store, push, random_store, sample_store, verify, write_store
@@ -535,6 +538,22 @@ def test_damage_is_never_a_reason_to_delete_more(tmp_path: Path, damage: str) ->
     assert any(note.startswith("app: all of it stays") for note in decisions.notes)
 
 
+# Deletions that broke off
+
+
+def test_a_deletion_that_broke_off_is_finished() -> None:
+    """On registry 2.8 a tag is pointed at an empty index first, which is no image and takes no place of one."""
+    store = images("abc")
+    body = json.loads(placeholder("app", "gone"))
+    store.manifest("app", body, tag="gone")
+    decisions = decided(store, [policy({"newest": 1})], by_age("a", "b", "c"))
+    assert kept(decisions) == ["a"]
+    assert rules(decisions)["gone"] == "its deletion broke off"
+    assert decisions.judged == {"app": 3}
+    assert decisions.lost == {"app": 2}
+    assert "gone" in kept(decided(store, [policy({"newest": 1}, repositories=["other"])]))
+
+
 # Limits
 
 
@@ -807,6 +826,29 @@ def test_over_http(registry: RegistryProcess) -> None:
             store.repositories["app"].deleted.add(digest)
     verify(registry.url, store)
     assert not run(request(registry, disk=False, policies=policies))["changed"]
+
+
+FAULTS: list[Any] = [status(401), status(429), status(500), html(), half, corrupt]
+
+
+@pytest.mark.parametrize("place", ["_catalog", "app/tags/list", "app/manifests/b[35]", "app/blobs/"])
+def test_a_faulty_registry_is_never_a_reason_to_delete(registry: RegistryProcess, place: str) -> None:
+    """Whether it ends with an error or in keeping everything."""
+    store = Store()
+    for number in range(6):
+        created(store, f"b{number}", f"202{number}-01-01T00:00:00Z")
+    push(registry.url, store)
+    policies = [policy({"newest": 2, "order": "created"})]
+    with FaultyProxy(registry.url) as proxy:
+        client = RegistryClient(proxy.url, retries=0)
+        for fault in FAULTS:
+            proxy.heal()
+            proxy.spoil(f"GET /v2/{place}", fault)
+            with suppress(RegistryError):
+                assert not run(request(registry, disk=False, policies=policies, client=client))["changed"]
+        verify(registry.url, store)
+        proxy.heal()
+        assert run(request(registry, disk=False, policies=policies, client=client))["delete_tags"] == 4
 
 
 def test_too_much_at_once(registry: RegistryProcess) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,21 @@ def test_referrers_can_be_left(registry: RegistryProcess) -> None:
     restored = bring_back(registry, "team/signed:1.0", referrers=False)
     assert [tag for tag, _before, _now in restored.tags] == ["1.0"]
     assert restored.manifests == (store.repositories["team/signed"].current("1.0"),)
+
+
+def test_referrers_that_were_deleted_before_stay_away(registry: RegistryProcess) -> None:
+    store = Store()
+    image = store.image("app", [b"layer"], tag="1.0")
+    old = store.artifact("app", b"old", subject=image)
+    new = store.artifact("app", b"new", subject=image)
+    push(registry.url, store)
+    storage = Storage(registry.data)
+    delete(registry, f"app@{old['digest']}")
+    folder = Path(storage.revision_path("app", Digest(old["digest"]))).parent
+    os.utime(folder, (0, folder.stat().st_mtime - 3600))
+    delete(registry, "app:1.0")
+    assert bring_back(registry, "app:1.0").manifests == (image["digest"], new["digest"])
+    assert not bring_back(registry, "app:1.0").changed
 
 
 def test_after_garbage_collection_it_is_refused(registry: RegistryProcess) -> None:
