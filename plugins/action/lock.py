@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 
 POLL_SECONDS = 1.0

@@ -88,7 +88,6 @@ sha256:
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.dockyard.registry.plugins.module_utils import _config, _config_file, _files
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
 

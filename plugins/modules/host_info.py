@@ -103,7 +103,6 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dockyard.registry.plugins.module_utils import _host
 
 

@@ -113,7 +113,6 @@ released:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.site import Site
 
 USER = {"name": "alice", "password": "secret-of-alice"}

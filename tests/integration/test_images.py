@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.registry import RegistryProcess, find_registry2, start_registry
 from tests.support.site import Site
 

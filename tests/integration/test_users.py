@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.support.site import Run, Site
 
 
@@ -68,7 +66,7 @@ def test_all_users(deployed: Site) -> None:
     assert summary(deployed.play("users", registry_users=back))["users"] == ["maintenance", "admin"]
 
 
-def test_a_password_is_not_printed(deployed: Site, tmp_path: Path) -> None:
+def test_a_password_is_not_printed(deployed: Site) -> None:
     run = deployed.play(
         "users", user="carol", password="secret-of-carol", arguments=("-vvv",), diff=True
     ).ok()

@@ -392,6 +392,18 @@ def test_referrers_follow_their_image() -> None:
     assert not again.plan.changes
 
 
+def test_a_referrer_stays_with_an_image_that_stays() -> None:
+    """The image has lost its tag, but not the index that lists what is about it."""
+    store = Store()
+    image = store.image("app", [b"old"], tag="old")
+    listed = store.artifact("app", b"an SBOM", subject=image, tag="sbom")
+    store.index("app", [listed], tag="bundle")
+    decisions = decided(store, [policy({"newest": 1})], by_age("bundle", "old"))
+    assert kept(decisions) == ["bundle", "sbom"]
+    assert decisions.plan.manifests == ()
+    assert rules(decisions)["sbom"] == f"about {image['digest'][:19]}, which stays"
+
+
 def test_signatures_of_images_elsewhere_stay() -> None:
     store = images("ab")
     elsewhere = store.image("team/web", [b"web"], tag="1")
@@ -542,7 +554,7 @@ def test_damage_is_never_a_reason_to_delete_more(tmp_path: Path, damage: str) ->
 
 
 def test_a_deletion_that_broke_off_is_finished() -> None:
-    """On registry 2.8 a tag is pointed at an empty index first, which is no image and takes no place of one."""
+    """On registry 2.8 a tag is pointed at an empty index first, which takes no place of an image."""
     store = images("abc")
     body = json.loads(placeholder("app", "gone"))
     store.manifest("app", body, tag="gone")

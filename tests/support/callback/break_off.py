@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kills ansible-playbook (SIGKILL) at a task, to see what a run that breaks off leaves.
 
-Environment: DOCKYARD_BREAK_AT is the number of the task, from 1; DOCKYARD_BREAK_AFTER the seconds to let it run.
+Environment: DOCKYARD_BREAK_AT is the number of the task, from 1;
+DOCKYARD_BREAK_AFTER the seconds to let it run.
 """
 
 from __future__ import annotations
