@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import _config, _files
+from . import _config, _config_yaml, _files
 from ._errors import RegistryError
 
 HEADER = "# Managed by Ansible (dockyard.registry): changes here are lost. Set registry_config instead.\n"
@@ -43,8 +43,6 @@ class Written(NamedTuple):
 
 def render(config: Mapping[str, Any]) -> str:
     """The file's text. Needs PyYAML."""
-    from . import _config_yaml  # needs PyYAML, which a host may lack: the caller says so
-
     return HEADER + _config_yaml.dump(config)
 
 

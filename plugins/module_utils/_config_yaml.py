@@ -14,35 +14,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
-
-import yaml
 
 
 def dump(config: Mapping[str, Any]) -> str:
-    """`config` as a YAML document, its keys in the order they have."""
-    return yaml.dump(
+    """`config` as a YAML document, its keys in the order they have. Raises ImportError without PyYAML."""
+    import yaml
+
+    text: str = yaml.dump(
         dict(config),
-        Dumper=_Dumper,
+        Dumper=_dumper(),
         sort_keys=False,
         default_flow_style=False,
         allow_unicode=True,
         width=sys.maxsize,  # one value, one line
     )
+    return text
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes every string that does not read as a word or a path; writes no anchors and aliases."""
+@cache
+def _dumper() -> type:
+    # Made when it is needed, so that this file can be imported where PyYAML is not.
+    import yaml
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
+    class Dumper(yaml.SafeDumper):
+        """Quotes every string that does not read as a word or a path; writes no anchors and aliases."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    Dumper.add_representer(str, _represent_text)
+    return Dumper
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: Any, text: str) -> Any:
     begins_a_word = text[:1].isalpha() or text.startswith("/")
     is_plain = begins_a_word and text.isprintable() and text not in ("y", "Y", "n", "N")
     style = None if is_plain else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)

@@ -253,7 +253,7 @@ class _Execution:
     # Through the registry
 
     def _map(self, function: Callable[[Item], None], items: Iterable[Item]) -> None:
-        for _ in self._client.map(function, items):
+        for _done in self._client.map(function, items):
             self._tell()
 
     def _delete_manifests(self) -> None:

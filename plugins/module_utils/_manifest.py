@@ -140,7 +140,7 @@ def _descriptor(entry: Any) -> Descriptor:
     return Descriptor(
         digest,
         media_type,
-        size if type(size) is int and 0 <= size <= _LARGEST_SIZE else -1,
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _LARGEST_SIZE else -1,
         _platform(entry["platform"]) if "platform" in entry else "",
         "urls" in entry and bool(entry["urls"]),
     )

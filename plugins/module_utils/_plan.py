@@ -403,7 +403,9 @@ class _Planner:
         if not roots:
             return set()
         reach = self._graph.reachable(roots)
-        found = {(name, digest) for name in {name for name, _ in roots} for digest in reach.manifests(name)}
+        found = {
+            (name, digest) for name in {name for name, _digest in roots} for digest in reach.manifests(name)
+        }
         return found & gone
 
 
