@@ -35,7 +35,8 @@ development:
 	@scripts/test-tools
 
 .PHONY: check
-check: lint unit ## the fast part of the tests
+check: lint ## the fast part of the tests: under two minutes
+	@pytest -n $(PYTEST_WORKERS) -m "not slow" tests/unit $(PYTEST_ARGS)
 
 .PHONY: test
 test: development ## everything that is tested, from nothing

@@ -368,6 +368,7 @@ class Model:
 
 @given(SEEDS, st.data())
 @on_stores
+@pytest.mark.slow
 def test_nothing_that_stays_is_broken(seed: int, data: st.DataObject) -> None:
     store = random_store(random.Random(seed), 40)
     model = Model(store)
@@ -611,6 +612,7 @@ def test_three_refusals_are_told_apart(
     assert "does not accept user alice" in messages[2]
 
 
+@pytest.mark.slow
 def test_another_registrys_data_is_refused(
     registry_factory: Callable[..., RegistryProcess], tmp_path: Path
 ) -> None:
@@ -793,6 +795,7 @@ def pulled(registry: RegistryProcess, reference: str) -> bytes | None:
 
 
 @pytest.mark.parametrize("cache", ["inmemory", None])
+@pytest.mark.slow
 def test_what_is_acknowledged_stays_while_tags_go(
     registry_factory: Callable[..., RegistryProcess], cache: str | None
 ) -> None:
@@ -1013,6 +1016,7 @@ def module_args(registry: RegistryProcess, on_disk: bool, **options: Any) -> dic
     return {"url": registry.url, **({"data": str(registry.data)} if on_disk else {}), **options}
 
 
+@pytest.mark.slow
 def test_module_in_four_steps(registry: RegistryProcess, on_disk: bool) -> None:
     store = sample_store(random.Random(11))
     push(registry.url, store)

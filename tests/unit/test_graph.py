@@ -177,6 +177,7 @@ def check_release(
 
 @given(SEEDS)
 @on_stores
+@pytest.mark.slow
 def test_says_what_the_store_says(seed: int) -> None:
     store = random_store(random.Random(seed))
     graph, plain = written(store), Plain(store)
@@ -201,6 +202,7 @@ def test_says_what_the_store_says(seed: int) -> None:
 
 @given(SEEDS, st.data())
 @on_stores
+@pytest.mark.slow
 def test_release_is_what_the_plain_way_finds(seed: int, data: st.DataObject) -> None:
     store = random_store(random.Random(seed))
     graph, plain = written(store), Plain(store)
@@ -216,6 +218,7 @@ def test_release_is_what_the_plain_way_finds(seed: int, data: st.DataObject) -> 
 
 @given(SEEDS, st.data())
 @on_stores
+@pytest.mark.slow
 def test_nothing_that_a_kept_tag_leads_to_is_released(seed: int, data: st.DataObject) -> None:
     store = random_store(random.Random(seed))
     graph, plain = written(store), Plain(store)
@@ -258,6 +261,7 @@ def test_sizes_add_up(seed: int) -> None:
 
 @given(SEEDS)
 @on_stores
+@pytest.mark.slow
 def test_reachable_and_orphans_are_what_the_plain_way_finds(seed: int) -> None:
     store = random_store(random.Random(seed))
     graph, plain = written(store), Plain(store)
@@ -295,6 +299,7 @@ def graph_manifests(graph: Graph) -> list[tuple[str, Digest]]:
 
 @given(SEEDS)
 @on_stores
+@pytest.mark.slow
 def test_holders_are_what_the_plain_way_finds(seed: int) -> None:
     store = random_store(random.Random(seed))
     graph, plain = written(store), Plain(store)
@@ -318,6 +323,7 @@ def test_holders_are_what_the_plain_way_finds(seed: int) -> None:
 
 @given(SEEDS)
 @on_stores
+@pytest.mark.slow
 def test_the_same_store_gives_the_same_answers(seed: int) -> None:
     store = random_store(random.Random(seed))
     first = written(store)
@@ -417,6 +423,7 @@ def deleted_children(store: Store) -> set[str]:
 
 @given(SEEDS, st.data())
 @on_stores
+@pytest.mark.slow
 def test_damage_makes_nothing_more_deletable(seed: int, data: st.DataObject) -> None:
     store = random_store(random.Random(seed))
     with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
@@ -869,6 +876,7 @@ def eligible(registry: RegistryProcess, kind: str = "blob eligible for deletion"
     return set(re.findall(rf"^{kind}: (\S+)$", run.stdout, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_orphaned_blobs_are_those_that_the_registry_would_delete(registry: RegistryProcess) -> None:
     for seed in range(4):
         push(registry.url, _renamed(random_store(random.Random(seed)), f"random-{seed}"))

@@ -688,6 +688,7 @@ class Closure:
 
 @on_stores
 @given(st.integers(0, 2**32), st.lists(POLICY, min_size=1, max_size=3), st.booleans())
+@pytest.mark.slow
 def test_random_stores(seed: int, drawn: Policies, protect_one: bool) -> None:
     rng = random.Random(seed)
     store = random_store(rng, 25)

@@ -105,6 +105,7 @@ def make_old(path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("make", [sample_store, random_store])
+@pytest.mark.slow
 def test_store_is_written_as_the_registry_writes_it(
     registry: RegistryProcess, root: Path, make: Callable[[random.Random], Store], seed: int
 ) -> None:
