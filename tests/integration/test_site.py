@@ -200,7 +200,8 @@ def test_absent_keeps_the_data_and_present_brings_it_back(site: Site) -> None:
     assert site.docker("pull", image).returncode == 0
     site.docker("image", "rm", image)
 
-    site.play(registry_state="absent", registry_remove_data=True).ok()
+    # As people type it: everything after -e key= is a string.
+    site.play(arguments=("-e", "registry_state=absent registry_remove_data=true")).ok()
     assert not site.root.exists()
     assert site.play(registry_state="absent", registry_remove_data=True).ok().changed == []
 
@@ -217,6 +218,16 @@ def test_data_of_a_registry_that_ran_as_root_is_handed_over(site: Site) -> None:
     assert blob.stat().st_uid == 65532
     assert outside.stat().st_uid == os.getuid(), "a symbolic link was followed out of the data"
     assert site.play().ok().changed == []
+
+
+def test_variables_from_the_command_line_are_strings(site: Site) -> None:
+    numbers = (
+        f"registry_port={site.port} registry_uid=65532 registry_drain_seconds=5 registry_minimum_free_mib=2"
+    )
+    booleans = "registry_users_exclusive=false registry_delete_enabled=true registry_manage_docker=false"
+    site.play(arguments=("-e", numbers, "-e", booleans)).ok()
+    assert site.container()["Config"]["StopTimeout"] == 20
+    assert site.play(arguments=("-e", numbers, "-e", booleans)).ok().changed == []
 
 
 def test_extra_compose_keys_are_merged(site: Site) -> None:
