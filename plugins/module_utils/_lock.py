@@ -17,12 +17,16 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._errors import RegistryError
+
+_POLL_SECONDS = 0.2
+# A lease only matters to machines that cannot see whether the holder lives.
+_WHILE_ALIVE_SECONDS = 7 * 86400.0
 
 
 class LockHeld(RegistryError):
@@ -151,3 +155,31 @@ def release(path: str, token: str) -> bool:
             return False
         file.unlink()
         return True
+
+
+@contextmanager
+def held(paths: Iterable[str], operation: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold locks for as long as this process works, in the order given; each is waited for `wait` seconds.
+
+    A process that dies gives them back: whoever comes next sees that it is dead.
+    """
+    me = process(os.getpid())
+    taken: list[tuple[str, str]] = []
+    try:
+        for path in paths:
+            taken.append((path, _wait_for(path, operation, me, wait).token))
+        yield
+    finally:
+        for path, token in reversed(taken):
+            release(path, token)
+
+
+def _wait_for(path: str, operation: str, owner: Process, wait: float) -> Holder:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return acquire(path, operation, owner, lease=_WHILE_ALIVE_SECONDS)[0]
+        except LockHeld:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
