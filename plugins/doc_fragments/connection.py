@@ -23,6 +23,11 @@ options:
   password:
     description: The password of O(username). Sent with every request and never shown.
     type: str
+  connect_to:
+    description:
+      - The address to connect to instead of the one that the host in O(url) stands for, which still names the server.
+      - For the registry's own host, where the public name may lead elsewhere or nowhere.
+    type: str
   ca_file:
     description:
       - A file on the host that runs the module, with the certificates of trusted authorities in PEM format.

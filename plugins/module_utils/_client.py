@@ -90,7 +90,8 @@ class RegistryClient:
 
     `url` is http:// or https://, host, perhaps port and path. User and password are sent with every request
     and never shown. `ca_file` (PEM) stands instead of the system's certificate authorities; `verify=False`
-    accepts any certificate. `timeout` is in seconds and counts for each wait on the network. `connections`
+    accepts any certificate. `connect_to` is an address to connect to
+    instead of the host's own. `timeout` is in seconds and counts for each wait on the network. `connections`
     bounds map(). Requests that may be repeated are, `retries` times, after connections broken off and the
     statuses 429, 502, 503 and 504: `backoff` seconds before the first retry, doubled for each further one,
     and longer where the registry asks for it.
@@ -111,6 +112,7 @@ class RegistryClient:
         connections: int = 8,
         retries: int = 4,
         backoff: float = 0.2,
+        connect_to: str | None = None,
     ) -> None:
         self._http = Transport(
             url,
@@ -122,6 +124,7 @@ class RegistryClient:
             connections=connections,
             retries=retries,
             backoff=backoff,
+            connect_to=connect_to,
         )
         self.url = self._http.url
         self.connections = connections
@@ -291,6 +294,28 @@ class RegistryClient:
 
         self._http.retry(once)
         return digest
+
+    def upload_blob(self, repository: str, digest: Digest, chunks: Callable[[], Iterable[bytes]]) -> None:
+        """Store a blob of any size, piece by piece. After a broken connection `chunks` is called again."""
+        what = f"push blob {repository}@{digest} at {self.url}"
+        headers = {**self._http.headers, "Content-Type": "application/octet-stream"}
+
+        def send(method: str, session: str, expected: int, body: bytes | None, span: str = "") -> Answer:
+            sent = {**headers, "Content-Range": span} if span else headers
+            return self._http.request(
+                what, method, session, (expected,), headers=sent, body=body, retry=False
+            )
+
+        def once() -> None:
+            session = self._start_upload(what, self._path(repository, "blobs", "uploads/"))
+            start = 0
+            for chunk in chunks():
+                answer = send("PATCH", session, 202, chunk, f"{start}-{start + len(chunk) - 1}")
+                session = self._http.own_target(what, session, _location(what, answer))
+                start += len(chunk)
+            send("PUT", _with_query(session, digest=digest), 201, None)
+
+        self._http.retry(once)
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> bool:
         """Make a blob of the repository `source` known in `repository`; False when it is not there."""

@@ -145,7 +145,7 @@ def atomic_write(
     target = Path(path)
     require_folder(target)
     try:
-        _remove_leftovers(target)
+        remove_leftovers(target)
         new, descriptor = _create_beside(target)
         try:
             with open(descriptor, "wb") as file:
@@ -248,7 +248,7 @@ def _create_beside(target: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _remove_leftovers(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove new files beside `target` whose writers are dead, told by their lock being free."""
     with os.scandir(target.parent) as entries:
         leftovers = [
@@ -295,4 +295,5 @@ def _opened(path: str | os.PathLike[str], flags: int = 0) -> Iterator[int]:
 
 
 def _failed(operation: str, path: str | os.PathLike[str], error: OSError) -> FileError:
-    return FileError(f"{operation} {os.fspath(path)}: {error.strerror or error}")
+    hint = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return FileError(f"{operation} {os.fspath(path)}: {error.strerror or error}{hint}")

@@ -25,7 +25,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -231,6 +231,20 @@ class Graph:
         size = self._tables.sizes[self._tables.aliases.get(number, number)]
         return None if size < 0 else size
 
+    def served_as(self, digest: Digest) -> Digest:
+        """The blob that is served for a digest: itself, or for one of SHA-512 that of its SHA-256."""
+        number = self._digests.find(digest)
+        served = None if number is None else self._tables.aliases.get(number)
+        return digest if served is None else self._digests[served]
+
+    def served_for_others(self) -> set[Digest]:
+        """The blobs that are served under another digest, too. The registry's own garbage collection frees them."""
+        return {self._digests[number] for number in self._tables.aliases.values()}
+
+    def blobs(self) -> list[Blob]:
+        """All that the source shows, needed or not."""
+        return self._blobs(number for number, size in enumerate(self._tables.sizes) if size >= 0)
+
     def pushed(self, repository: str, digest: Digest) -> float | None:
         """Unix time of the last push of a manifest to a repository; None where the source cannot tell."""
         return _known(self._tables.slot_pushed[self._slot(repository, digest)])
@@ -248,6 +262,20 @@ class Graph:
             tuple(self._referrers(slot)),
             tuple(name for name, other in self._repository_of(copies) if other != slot),
         )
+
+    def manifests_needing(self, blobs: Collection[Digest]) -> dict[Digest, list[ManifestName]]:
+        """By blob: the manifests that refer to it or are it, in all repositories, linked or not."""
+        wanted = {number for number in map(self._digests.find, blobs) if number is not None}
+        wanted.update([self._tables.aliases[number] for number in wanted & self._tables.aliases.keys()])
+        found: dict[int, list[ManifestName]] = {number: [] for number in wanted}
+        for repository, slot in self._repository_of(range(len(self._tables.slot_digest)) if wanted else ()):
+            for number in wanted.intersection(self._blobs_of(slot)):
+                found[number].append((repository, self._digest(slot)))
+        aliases = self._tables.aliases
+        numbers = ((digest, self._digests.find(digest)) for digest in blobs)
+        return {
+            digest: [] if number is None else found[aliases.get(number, number)] for digest, number in numbers
+        }
 
     def referrer_tags(self, repository: str) -> list[ReferrerTag]:
         """The tags of a repository that stand for something about an image, such as cosign's."""

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,10 @@ ENGINE_TIMEOUT_SECONDS = 30
 
 # The state column of /proc/net/tcp for a listening socket.
 _TCP_LISTEN = "0A"
+
+# How often, and how long apart, to look for the container behind a port that Docker holds.
+_LOOKS = 4
+_LOOK_AGAIN_SECONDS = 0.25
 
 
 class Engine(NamedTuple):
@@ -52,6 +57,15 @@ class Listener(NamedTuple):
     container: str
     #: The folder of the compose project the container belongs to.
     project_directory: str
+
+    @property
+    def holder(self) -> str:
+        """Who it is, for people."""
+        if self.container:
+            return f"container {self.container}"
+        if self.pid:
+            return f"process {self.process} ({self.pid})"
+        return "a process that could not be named"
 
 
 class Disk(NamedTuple):
@@ -103,9 +117,9 @@ def engine() -> Engine:
     )
 
 
-def missing_libraries() -> list[str]:
-    """Which of LIBRARIES this very interpreter cannot find."""
-    return [name for name in LIBRARIES if util.find_spec(name) is None]
+def missing_libraries(*more: str) -> list[str]:
+    """Which of LIBRARIES, and of those given, this very interpreter cannot find."""
+    return [name for name in (*LIBRARIES, *more) if util.find_spec(name) is None]
 
 
 def operating_system(path: str = "/etc/os-release") -> dict[str, str]:
@@ -188,6 +202,16 @@ def _publisher(port: int) -> tuple[str, str]:
 
 def listener(address: str, port: int) -> Listener | None:
     """Who holds `port` in a way that keeps a new socket from binding it on `address`; None where it is free."""
+    for _attempt in range(_LOOKS):
+        found = _listener(address, port)
+        if found is None or found.container or found.process != "docker-proxy":
+            return found
+        # Its container ended between two looks, as one does that fails to start again and again.
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return found
+
+
+def _listener(address: str, port: int) -> Listener | None:
     for listening, inode in _sockets(port):
         if _overlap(listening, address):
             pid, process = _owner_of_socket(inode)

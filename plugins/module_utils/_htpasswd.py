@@ -171,6 +171,25 @@ class UsersFile:
                 last.raw += b"\n"
 
 
+def usable_hashes(data: bytes) -> dict[str, str]:
+    """User names and bcrypt hashes of a users file, line by line: what is no user is passed over.
+
+    The registry would serve the list that it read before, with users that are gone since.
+    """
+    hashes: dict[str, str] = {}
+    for number, raw in enumerate(data.split(b"\n"), start=1):
+        try:
+            line = _read_line(number, raw)
+        except ValueError:
+            continue
+        if line.name is not None and cost_of(line.hash) is not None:
+            hashes[line.name] = line.hash
+        elif line.name is not None:
+            # The last line of a user counts, and with that one nobody gets in.
+            hashes.pop(line.name, None)
+    return hashes
+
+
 def _read_line(number: int, raw: bytes) -> Line:
     """Raises ValueError with the cause, which never shows the line: it may be a password."""
     if len(raw.rstrip(b"\n")) > MAX_LINE_BYTES:

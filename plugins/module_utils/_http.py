@@ -174,8 +174,9 @@ class Transport:
 
     `url` is http:// or https://, host, perhaps port and path. `timeout` is seconds for connecting and for
     each wait on the network. `connections` is how many idle connections are kept. `retries` and `backoff`
-    (seconds before the first retry, doubled for each further one) govern repeated requests. Proxies that the
-    environment names are not used.
+    (seconds before the first retry, doubled for each further one) govern repeated requests. `connect_to` is the
+    address to connect to instead of the one that the name in `url` stands for; certificate and Host stay the name's.
+    Proxies that the environment names are not used.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Transport:
         connections: int,
         retries: int,
         backoff: float,
+        connect_to: str | None = None,
     ) -> None:
         parts = _checked_url(url)
         if timeout <= 0:
@@ -202,6 +204,7 @@ class Transport:
         self.headers = {"User-Agent": USER_AGENT, **_authorization(username, password)}
         self.connections = connections
         self._username = username
+        self._connect_to = connect_to
         self._timeout = timeout
         self._retries = retries
         self._backoff = backoff
@@ -371,6 +374,8 @@ class Transport:
         exchange.connection.close()
 
     def _connection(self, origin: Origin) -> HTTPConnection:
+        if origin == self.origin and self._connect_to:
+            return _DirectedConnection(origin, self._connect_to, self._timeout, self._tls)
         if origin.scheme == "http":
             return HTTPConnection(origin.host, origin.port, timeout=self._timeout)
         return http.client.HTTPSConnection(origin.host, origin.port, timeout=self._timeout, context=self._tls)
@@ -432,6 +437,22 @@ class Transport:
         if self._username is None:
             return "it asks for a user and a password, and none was given"
         return f"it does not accept user {self._username} with the password given"
+
+
+class _DirectedConnection(HTTPConnection):
+    """A connection to another address than the one that its host name stands for."""
+
+    def __init__(self, origin: Origin, address: str, timeout: float, tls: ssl.SSLContext | None) -> None:
+        super().__init__(origin.host, origin.port, timeout=timeout)
+        self.default_port = DEFAULT_PORTS[origin.scheme]
+        self._address = address
+        self._tls = tls
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
 
 def _checked_url(url: str) -> SplitResult:

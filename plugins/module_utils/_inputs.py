@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from . import _users
+from . import _permissions, _users
 from ._errors import RegistryError
 
 
@@ -50,7 +50,8 @@ def complete_users(entries: Iterable[Mapping[str, Any]], folder: str, cost: int)
     without one a file below `folder` that keeps a generated password."""
     completed = []
     for entry in entries:
-        user = dict(entry)
+        # What they may do, the gate asks for: the users file only says who they are.
+        user = {key: value for key, value in entry.items() if key not in _permissions.KEYS}
         if user.get("password"):
             user.setdefault("cost", cost)
         elif not user.get("password_file"):

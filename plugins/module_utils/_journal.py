@@ -19,12 +19,14 @@ from typing import Any
 from ._errors import RegistryError
 from ._files import atomic_write, read_file
 
+_FOLDER = "maintenance"
+
 
 class Journal:
     """The journal of one operation ("garbage-collection", "restore", …) of the registry below `root`."""
 
     def __init__(self, root: str | os.PathLike[str], operation: str) -> None:
-        self._folder = Path(root) / "maintenance"
+        self._folder = Path(root) / _FOLDER
         self.path = self._folder / f"{operation}.json"
 
     def read(self) -> dict[str, Any] | None:
@@ -49,3 +51,8 @@ class Journal:
     def remove(self) -> None:
         """Nothing is under way any more."""
         self.path.unlink(missing_ok=True)
+
+
+def pending(root: str | os.PathLike[str]) -> list[str]:
+    """The operations that are under way, or broke off."""
+    return sorted(path.stem for path in (Path(root) / _FOLDER).glob("*.json"))

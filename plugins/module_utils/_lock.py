@@ -93,9 +93,23 @@ def process(pid: int) -> Process:
     return Process(os.uname().nodename, machine(), pid, started)
 
 
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process of this machine that had this ID and start time is still there."""
+    return _start_time(pid) == started
+
+
 def is_dead(holder: Holder) -> bool:
     """Whether this machine knows that the holder has ended. False also where it cannot know."""
-    return holder.machine == machine() and _start_time(holder.pid) != holder.started
+    return holder.machine == machine() and not is_running(holder.pid, holder.started)
+
+
+def storage_lock(path: str) -> str:
+    """The lock of the blobs, beside the registry's lock: "x.lock" has "x.storage.lock".
+
+    A run that needs both takes the registry's lock first.
+    """
+    name = Path(path)
+    return str(name.with_name(f"{name.stem}.storage{name.suffix}"))
 
 
 @contextmanager
@@ -144,6 +158,15 @@ def acquire(
         holder = Holder(secrets.token_hex(16), operation, *owner, since=now, expires=now + lease)
         _write(file, holder)
         return holder, held
+
+
+def holder_of(path: str) -> Holder | None:
+    """Who holds the lock, dead or alive; None where it is free."""
+    file = Path(path)
+    if not file.exists():
+        return None
+    with _guarded(file):
+        return _read(file)
 
 
 def release(path: str, token: str) -> bool:

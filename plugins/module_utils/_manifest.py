@@ -66,6 +66,11 @@ class Manifest(NamedTuple):
     #: The manifest that this one is about, which need not be there.
     subject: Digest | None
 
+    @property
+    def blobs(self) -> set[Digest]:
+        """Its config and layers."""
+        return {blob.digest for blob in (*((self.config,) if self.config else ()), *self.layers)}
+
 
 def parse_manifest(body: bytes) -> Manifest:
     """Parse a manifest as it is stored. Raises InvalidManifest."""

@@ -18,6 +18,7 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "url": {"type": "str", "required": True},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
+    "connect_to": {"type": "str"},
     "ca_file": {"type": "path"},
     "validate_certs": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 30.0},
@@ -35,4 +36,5 @@ def client_from(params: Mapping[str, Any]) -> RegistryClient:
         verify=params["validate_certs"],
         timeout=params["timeout"],
         connections=params["connections"],
+        connect_to=params["connect_to"],
     )

@@ -30,6 +30,8 @@ class Proof(NamedTuple):
     validate_certs: bool = True
     #: Seconds until it must have answered as it should.
     timeout: float = 10
+    #: An address to connect to instead of the one that the URL's host stands for.
+    connect_to: str | None = None
 
 
 class WrongAnswer(RegistryError):
@@ -90,6 +92,7 @@ class Witness:
             password=password,
             ca_file=proof.ca_file,
             verify=proof.validate_certs,
+            connect_to=proof.connect_to,
             timeout=max(proof.timeout, 1),
             retries=0,
         )

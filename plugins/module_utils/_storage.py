@@ -25,6 +25,7 @@ import enum
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -51,7 +52,10 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 
 _REMOVED = ".dockyard-removed"
 _ASIDE = ".dockyard-aside"
+_NET = ".dockyard-gc"
 _DELETED_TAGS = ".dockyard-deleted-tags"
+_QUARANTINE = ".dockyard-quarantine"
+_OWN_PREFIX = ".dockyard-"
 # With more notes than this, those are dropped whose manifest is gone.
 _NOTES_LIMIT = 10_000
 
@@ -64,6 +68,8 @@ _READ_PAUSE_SECONDS = 0.02
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _LINK_LIMIT = 256
+# What a damaged disk or file system says of one file, where all others can be read.
+_DAMAGE = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 _DELETING_THREADS = 8
 _HEX_DIGITS = "0123456789abcdef"
 
@@ -99,6 +105,20 @@ class Code(str, enum.Enum):
     STRAY = "stray"
     LEFTOVER = "leftover"
     SYMLINK = "symlink"
+    # Found by the integrity check only (_check.py).
+    BLOB_CORRUPT = "blob-corrupt"
+    UNREADABLE = "unreadable"
+    ACCESS = "access"
+    REVISION_DANGLING = "revision-dangling"
+    LAYER_DANGLING = "layer-dangling"
+    CHILD_DELETED = "child-deleted"
+    REPOSITORY_WITHOUT_LAYERS = "repository-without-layers"
+    LAYERS_WITHOUT_MANIFESTS = "layers-without-manifests"
+    SCHEMA1 = "schema1"
+    SUBJECT_MISSING = "subject-missing"
+    REFERRER_WITHOUT_IMAGE = "referrer-without-image"
+    UPLOAD_OLD = "upload-old"
+    OWN_LEFTOVER = "own-leftover"
 
 
 class Problem(NamedTuple):
@@ -158,6 +178,26 @@ class Upload(NamedTuple):
     size: int
 
 
+class Kind(str, enum.Enum):
+    """What a file of a store is."""
+
+    BLOB = "blob"
+    LAYER = "layer"
+    REVISION = "revision"
+    TAG = "tag"
+    HISTORY = "history"
+
+
+class Place(NamedTuple):
+    """What a path of the store is for; place_of() makes it, and Storage.path_of() the path again."""
+
+    kind: Kind
+    #: None of a tag, whose link says it.
+    digest: Digest | None
+    repository: str = ""
+    tag: str = ""
+
+
 class DeletedTag(NamedTuple):
     """A tag that we deleted, and what it pointed to."""
 
@@ -169,6 +209,23 @@ class DeletedTag(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.deleted:.3f} {self.repository}:{self.name}@{self.digest}\n"
+
+
+class Sink:
+    """What the content of a blob is written to: a file, and the sum that tells whether it is all."""
+
+    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+        self._file = file
+        self._digest = digest
+        self._hasher = digest.hasher()
+
+    def write(self, data: bytes) -> int:
+        self._hasher.update(data)
+        return self._file.write(data)
+
+    def is_whole(self) -> bool:
+        """Whether what was written is the content of the digest."""
+        return self._hasher.hexdigest() == self._digest.hex
 
 
 class Storage:
@@ -190,6 +247,10 @@ class Storage:
     def blob_path(self, digest: Digest) -> str:
         return f"{self._blob_folder(digest)}/data"
 
+    def layers_path(self, repository: str) -> str:
+        """The folder with the links to the blobs that a repository has."""
+        return self._layers(repository)
+
     def layer_path(self, repository: str, digest: Digest) -> str:
         return f"{self._layers(repository)}/{digest.algorithm}/{digest.hex}/link"
 
@@ -201,6 +262,34 @@ class Storage:
 
     def history_path(self, repository: str, tag: str, digest: Digest) -> str:
         return f"{self._tags(repository)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
+
+    def path_of(self, place: Place) -> str:
+        """Where a file lies, or would."""
+        if place.digest is None:
+            return self.tag_path(place.repository, place.tag)
+        if place.kind is Kind.BLOB:
+            return self.blob_path(place.digest)
+        if place.kind is Kind.HISTORY:
+            return self.history_path(place.repository, place.tag, place.digest)
+        by_kind = {Kind.LAYER: self.layer_path, Kind.REVISION: self.revision_path}
+        return by_kind[place.kind](place.repository, place.digest)
+
+    def repository_path(self, repository: str) -> str:
+        return f"{self._repositories}/{repository}"
+
+    def upload_path(self, repository: str, uuid: str) -> str:
+        return f"{self._repositories}/{repository}/_uploads/{uuid}"
+
+    def is_among_blobs(self, path: str) -> bool:
+        return f"{path}/".startswith(f"{self._blobs}/")
+
+    def place_below(self, path: str) -> str:
+        """The path of something in the store as it is below docker/registry/v2."""
+        return path[len(self._data) + 1 :]
+
+    def place_at(self, path: str) -> Place | None:
+        """What a path, such as that of a Problem, is for; the reverse of path_of()."""
+        return place_of(path[len(self._data) + 1 :]) if path.startswith(f"{self._data}/") else None
 
     # What there is
 
@@ -309,6 +398,19 @@ class Storage:
         _require_real(path)
         return _link(path[: -len("/link")], digest, repository)
 
+    def revision_folders(self, repository: str) -> Iterator[Digest]:
+        """The manifests that a repository has or had, by the folders of their links alone, which are not read."""
+        return _digest_folders(self._revisions(repository))
+
+    def layer_folders(self, repository: str) -> Iterator[Digest]:
+        """The blobs that a repository has or had, by the folders of their links alone, which are not read."""
+        return _digest_folders(self._layers(repository))
+
+    def written(self, path: str) -> float | None:
+        """The mtime of a blob or a link; None where there is none."""
+        status = _stat(path)
+        return status.st_mtime if status else None
+
     def uploads(self, repository: str) -> Iterator[Upload | Problem]:
         """The blobs whose push to a repository goes on or broke off."""
         path = f"{self._repositories}/{repository}/_uploads"
@@ -356,6 +458,23 @@ class Storage:
         for algorithm in _list(self._blobs)[0]:
             yield from _leftovers_below(f"{self._blobs}/{algorithm}", "data")
 
+    def own_leftovers(self) -> Iterator[Problem]:
+        """What this collection keeps beside the registry's data: put aside, or left by a run that was killed."""
+        for folder in dict.fromkeys((os.path.realpath(self.root), self._data)):
+            folders, others = _list(folder)
+            for name in (*folders, *(name for name, _is_link in others)):
+                if name.startswith(_OWN_PREFIX) and name != _DELETED_TAGS:
+                    yield from _own_leftovers_in(f"{folder}/{name}", name)
+
+    def inaccessible(self, uid: int, gid: int) -> Iterator[Problem]:
+        """Files and folders that a registry run by this user and group cannot work with, the topmost ones."""
+        for folder in _folders_down_to(os.path.realpath(self.root), self._data):
+            status = _stat(folder)
+            if status is not None and not _may_use(status, uid, gid, writing=True):
+                yield _no_access(folder, status, 0)
+        for path, status, inside in self._denied_below(self._data, uid, gid):
+            yield _no_access(path, status, sum(1 for _ in inside))
+
     # What is in it
 
     def read_blob(self, digest: Digest, limit: int) -> bytes:
@@ -384,6 +503,11 @@ class Storage:
         status = _stat(self.blob_path(digest))
         return status.st_size if status and stat.S_ISREG(status.st_mode) else None
 
+    def blob_status(self, digest: Digest) -> os.stat_result | None:
+        """The status of a blob's file; None where there is none."""
+        status = _stat(self.blob_path(digest))
+        return status if status and stat.S_ISREG(status.st_mode) else None
+
     def read_manifest(self, digest: Digest) -> bytes | Problem:
         """The body of a manifest, checked against its digest."""
         path = self.blob_path(digest)
@@ -399,6 +523,11 @@ class Storage:
         folder = f"{self._tags(parse_repository(repository))}/{parse_tag(tag)}"
         self._write_link(f"{folder}/index/{digest.algorithm}/{digest.hex}", digest)
         self._write_link(f"{folder}/current", digest)
+
+    def write_history(self, repository: str, tag: str, digest: Digest) -> None:
+        """Note that a tag has pointed to a manifest."""
+        folder = f"{self._tags(parse_repository(repository))}/{parse_tag(tag)}/index"
+        self._write_link(f"{folder}/{digest.algorithm}/{digest.hex}", digest)
 
     def write_revision(self, repository: str, digest: Digest) -> None:
         """Give a repository a manifest whose blob is there."""
@@ -489,6 +618,123 @@ class Storage:
             raise _failed("put back", path, error) from error
         return True
 
+    def quarantine(self, path: str, run: str, *, copy: bool = False) -> str | None:
+        """Move a file or folder of the store to the quarantine, under its own path below the folder `run`.
+
+        With `copy`, a file stays in its place too, until another one is put there. Returns where it is now; None
+        where it is gone. Nothing is ever deleted there by itself.
+        """
+        aside = self.quarantine_path(path, run)
+        try:
+            with self._open_folder(aside.rpartition("/")[0], create=True):
+                pass
+        except OSError as error:
+            raise _failed("make a folder for", aside, error) from error
+        kept = self.put_back(path, aside) if copy else self.take_aside(path, aside)
+        return aside if kept else None
+
+    def quarantine_path(self, path: str, run: str) -> str:
+        """Where quarantine() moves a path."""
+        return f"{self._data}/{_QUARANTINE}/{run}/{path[len(self._data) + 1 :]}"
+
+    def fetch_blob(self, digest: Digest, fetch: Callable[[Sink], bool], run: str) -> bool:
+        """Put a blob in its place, whose content `fetch` writes; False where that fails or is something else.
+
+        What is in its place goes to the quarantine at the last moment. A run that is killed leaves both there.
+        """
+        name = f"incoming-{digest.hex}"
+        place = f"{self._data}/{_QUARANTINE}/{run}"
+        folder = self._blob_folder(digest)
+        try:
+            with self._open_folder(place, create=True) as staging:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+                with open(os.open(name, flags, 0o600, dir_fd=staging), "wb") as file:
+                    sink = Sink(file, digest)
+                    try:
+                        whole = fetch(sink) and sink.is_whole()
+                        file.flush()
+                        os.fsync(file.fileno())
+                    except BaseException:
+                        os.unlink(name, dir_fd=staging)
+                        raise
+                    if not whole:
+                        os.unlink(name, dir_fd=staging)
+                        return False
+                    self.quarantine(folder, run)
+                    with self._open_folder(folder, create=True) as target:
+                        _belong_to(file.fileno(), target, 0o666)
+                        os.rename(name, "data", src_dir_fd=staging, dst_dir_fd=target)
+                        os.fsync(target)
+        except OSError as error:
+            raise _failed("write", f"{folder}/data", error) from error
+        return True
+
+    def grant_access(self, path: str, uid: int, gid: int, run: str) -> str:
+        """Give a path and all below it that a registry run by this user needs to that user.
+
+        Returns the path of a file that says what they were, one a line: mode, owner, group, path.
+        """
+        tops = self._denied_below(path, uid, gid)
+        denied = [found for top, _status, inside in tops for found in (top, *inside)]
+        lines = []
+        for item in denied:
+            status = _stat(item)
+            if status is not None:
+                lines.append(f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid} {status.st_gid} {item}\n")
+        name = f"access-{secrets.token_hex(4)}"
+        place = f"{self._data}/{_QUARANTINE}/{run}"
+        try:
+            with self._open_folder(place, create=True) as folder:
+                _write_file(folder, name, "".join(lines).encode("utf-8", "surrogateescape"))
+            for item in denied:
+                _give_to(item, uid, gid)
+        except OSError as error:
+            raise _failed("set owner and mode below", path, error) from error
+        return f"{place}/{name}"
+
+    # What garbage collection takes lies in a net below the data folder, each thing at the same place as before.
+
+    def take_blobs(self, digests: Iterable[Digest]) -> None:
+        """Move blobs into the net."""
+        self._take_all(self._blob_folder(digest) for digest in digests)
+
+    def take_layers(self, links: Iterable[tuple[str, Digest]]) -> None:
+        """Move links of repositories to blobs into the net."""
+        self._take_all(self.layer_path(*link)[: -len("/link")] for link in links)
+
+    def take_repository(self, repository: str) -> None:
+        """Move a repository into the net. Those inside it stay."""
+        parts = ("_manifests", "_layers", "_uploads")
+        self._take_all(f"{self._repositories}/{repository}/{part}" for part in parts)
+        self._remove_empty_folders(repository)
+
+    def has_taken(self) -> bool:
+        """Whether something lies in the net."""
+        return os.path.isdir(f"{self._data}/{_NET}")  # noqa: PTH112
+
+    def put_all_back(self) -> None:
+        """Empty the net into the store. What was pushed anew meanwhile stays as it is."""
+        net = f"{self._data}/{_NET}"
+        try:
+            with self._open_folder(net) as source, self._open_folder(self._data) as target:
+                _merge(source, target)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failed("put back", net, error) from error
+        self.drop_taken()
+
+    def drop_taken(self) -> None:
+        """Delete what lies in the net."""
+        net = f"{self._data}/{_NET}"
+        # Side by side: waiting for the disk after each takes many times as long.
+        with ThreadPoolExecutor(_DELETING_THREADS) as executor:
+            for folder in _innermost(net):
+                executor.submit(shutil.rmtree, folder, ignore_errors=True)
+        shutil.rmtree(net, ignore_errors=True)
+        if os.path.lexists(net):
+            raise StorageError(f"delete {net}: not all of it could be deleted; remove it")
+
     @contextmanager
     def own_folder_aside(self) -> Iterator[str]:
         """A folder for take_aside(), deleted at the end; so are those of runs that were killed."""
@@ -524,12 +770,52 @@ class Storage:
     def _tags(self, repository: str) -> str:
         return f"{self._repositories}/{repository}/_manifests/tags"
 
+    def _denied_below(
+        self, path: str, uid: int, gid: int
+    ) -> Iterator[tuple[str, os.stat_result, Iterator[str]]]:
+        """The topmost things at or below a path that a user cannot work with, each with all such inside it."""
+        status = _stat(path)
+        if status is None or stat.S_ISLNK(status.st_mode):
+            return
+        # The registry only ever reads a blob, and takes the place of other files.
+        writing = stat.S_ISDIR(status.st_mode) or not path.startswith(f"{self._blobs}/")
+        if not _may_use(status, uid, gid, writing=writing):
+            inside = (
+                found
+                for name in _all_names(path, status)
+                for denied, _status, deeper in self._denied_below(f"{path}/{name}", uid, gid)
+                for found in (denied, *deeper)
+            )
+            yield path, status, inside
+            return
+        for name in _all_names(path, status):
+            if not (path == self._data and name.startswith(_OWN_PREFIX)):
+                yield from self._denied_below(f"{path}/{name}", uid, gid)
+
     def _write_link(self, folder: str, digest: Digest) -> None:
         try:
             with self._open_folder(folder, create=True) as descriptor:
                 _write_file(descriptor, "link", digest.encode())
         except OSError as error:
             raise _failed("write", f"{folder}/link", error) from error
+
+    def _take_all(self, paths: Iterable[str]) -> None:
+        """Move folders into the net; those that are gone are nothing to take."""
+        by_folder: dict[str, list[str]] = {}
+        for path in paths:
+            folder, _slash, name = path.rpartition("/")
+            by_folder.setdefault(folder, []).append(name)
+        for folder, names in by_folder.items():
+            place = f"{self._data}/{_NET}{folder[len(self._data) :]}"
+            try:
+                with self._open_folder(folder) as source, self._open_folder(place, create=True) as target:
+                    for name in names:
+                        with suppress(FileNotFoundError):
+                            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _failed("remove something from", folder, error) from error
 
     def _remove(self, folder: str, name: str) -> bool:
         """Move a folder aside, then delete it, and whatever a killed run has left there."""
@@ -669,6 +955,16 @@ def _links(path: str, repository: str) -> Iterator[Link | Problem]:
                 yield link
 
 
+def _digest_folders(path: str) -> Iterator[Digest]:
+    """The folders in <algorithm>/ below a folder that are named after a digest."""
+    for algorithm in _algorithms(path):
+        if not isinstance(algorithm, Problem):
+            for name in _list(f"{path}/{algorithm}")[0]:
+                digest = _digest(algorithm, name)
+                if digest is not None:
+                    yield digest
+
+
 def _link(folder: str, digest: Digest, repository: str) -> Link | Problem | None:
     """The link in the folder named after a digest; None where a deletion has left the folder without."""
     link = _read_link(f"{folder}/link")
@@ -726,6 +1022,89 @@ def _unexpected(path: str, expected: set[str], repository: str) -> Iterator[Prob
     yield from (_stray_folder(f"{path}/{name}", repository) for name in folders if name not in expected)
 
 
+def _own_leftovers_in(path: str, name: str) -> Iterator[Problem]:
+    """What one of our own folders holds that nobody works with any more."""
+    if name == _ASIDE:
+        detail = "a deletion that was killed has left this; the next one deletes it"
+        yield from (
+            _problem(Code.OWN_LEFTOVER, f"{path}/{inside}", detail)
+            for inside in _list(path)[0]
+            if not _is_locked(f"{path}/{inside}")
+        )
+    elif name == _QUARANTINE:
+        detail = "a repair has put aside what is in it; delete it when nobody misses that"
+        yield from (_problem(Code.OWN_LEFTOVER, f"{path}/{inside}", detail) for inside in _list(path)[0])
+    else:
+        detail = "maintenance that was killed has left this; the next run of it goes on or cleans up"
+        yield _problem(Code.OWN_LEFTOVER, path, detail)
+
+
+def _is_locked(folder: str) -> bool:
+    """Whether a living process works with a folder aside, or the folder is gone."""
+    try:
+        descriptor = os.open(folder, _FOLDER)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+# Access
+
+
+def _folders_down_to(root: str, data: str) -> list[str]:
+    """The folders from the root to the one that holds v2."""
+    parts = os.path.relpath(data, root).split("/")
+    return ["/".join((root, *parts[:count])) for count in range(len(parts))]
+
+
+def _may_use(status: os.stat_result, uid: int, gid: int, *, writing: bool) -> bool:
+    """Whether a user may read and list, and if asked write. Being root is no help: the container has no such right."""
+    wanted = (0o4 if not stat.S_ISDIR(status.st_mode) else 0o5) | (0o2 if writing else 0)
+    if status.st_uid == uid:
+        return (status.st_mode >> 6) & wanted == wanted
+    if status.st_gid == gid:
+        return (status.st_mode >> 3) & wanted == wanted
+    return status.st_mode & wanted == wanted
+
+
+def _all_names(path: str, status: os.stat_result) -> list[str]:
+    """The names in a folder; none in a file."""
+    if not stat.S_ISDIR(status.st_mode):
+        return []
+    folders, others = _list(path)
+    return sorted([*folders, *(name for name, _is_link in others)])
+
+
+def _no_access(path: str, status: os.stat_result, inside: int) -> Problem:
+    more = f", and so have {inside} things below it" if inside else ""
+    detail = (
+        f"the registry's user cannot work with it: it has owner {status.st_uid}:{status.st_gid} "
+        f"and mode {stat.S_IMODE(status.st_mode):04o}{more}"
+    )
+    return _problem(Code.ACCESS, path, detail)
+
+
+def _give_to(path: str, uid: int, gid: int) -> None:
+    """Make a file or folder a user's own, with the right to read and write it."""
+    try:
+        descriptor = os.open(path, _READ)
+    except FileNotFoundError:
+        return
+    try:
+        status = os.fstat(descriptor)
+        os.fchown(descriptor, uid, gid)
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | needed)
+    finally:
+        os.close(descriptor)
+
+
 # Files
 
 
@@ -738,6 +1117,8 @@ def _read(path: str, limit: int) -> tuple[bytes, os.stat_result] | Problem | Non
     except OSError as error:
         if error.errno == errno.ELOOP:
             return _symlink(path)
+        if error.errno in _DAMAGE:
+            return unreadable(path, error)
         raise _failed("read", path, error) from error
     try:
         status = os.fstat(descriptor)
@@ -751,9 +1132,21 @@ def _read(path: str, limit: int) -> tuple[bytes, os.stat_result] | Problem | Non
             content += more
         return content, status
     except OSError as error:
+        if error.errno in _DAMAGE:
+            return unreadable(path, error)
         raise _failed("read", path, error) from error
     finally:
         os.close(descriptor)
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether it is this one file that cannot be read, and not all of them."""
+    return error.errno in _DAMAGE
+
+
+def unreadable(path: str, error: OSError) -> Problem:
+    """The Problem of a file that the disk does not give."""
+    return _problem(Code.UNREADABLE, path, f"the disk does not give it: {error.strerror or error}")
 
 
 def _read_settled(
@@ -835,6 +1228,11 @@ def _is_recent(status: os.stat_result) -> bool:
     return time.time() - status.st_mtime < _IN_WRITING_SECONDS
 
 
+def is_recent(status: os.stat_result) -> bool:
+    """Whether somebody may be about to finish what is not finished there."""
+    return _is_recent(status)
+
+
 def _is_symlink(path: str) -> bool:
     status = _stat(path)
     return status is not None and stat.S_ISLNK(status.st_mode)
@@ -870,6 +1268,36 @@ def _write_file(folder: int, name: str, content: bytes) -> None:
         os.unlink(temporary, dir_fd=folder)
         raise
     os.fsync(folder)
+
+
+def _innermost(path: str) -> Iterator[str]:
+    """The folders below a folder that are named after digests."""
+    for parent, folders, _files in os.walk(path):
+        found = [name for name in folders if len(name) in HEX_LENGTHS.values()]
+        yield from (f"{parent}/{name}" for name in found)
+        folders[:] = set(folders).difference(found)
+
+
+def _merge(source: int, target: int) -> None:
+    """Move all that is in an open folder into another, and replace nothing there."""
+    for name in os.listdir(source):
+        try:
+            os.stat(name, dir_fd=target, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            continue
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=source)
+        except NotADirectoryError:
+            continue
+        try:
+            other = os.open(name, _FOLDER, dir_fd=target)
+            try:
+                _merge(inner, other)
+            finally:
+                os.close(other)
+        finally:
+            os.close(inner)
 
 
 def _delete_tree(path: str) -> None:
@@ -909,6 +1337,44 @@ def _belong_to(descriptor: int, folder: int, mode_mask: int) -> None:
 
 
 # Words
+
+_ALGORITHM_AND_HEX = rf"(?P<algorithm>{'|'.join(HEX_LENGTHS)})/(?P<hex>[0-9a-f]+)"
+_IN_REPOSITORY = r"repositories/(?P<repository>.+?)"
+_PLACES = {
+    Kind.BLOB: rf"blobs/(?P<algorithm>{'|'.join(HEX_LENGTHS)})/[0-9a-f]{{2}}/(?P<hex>[0-9a-f]+)/data",
+    Kind.LAYER: rf"{_IN_REPOSITORY}/_layers/{_ALGORITHM_AND_HEX}/link",
+    Kind.REVISION: rf"{_IN_REPOSITORY}/_manifests/revisions/{_ALGORITHM_AND_HEX}/link",
+    Kind.TAG: rf"{_IN_REPOSITORY}/_manifests/tags/(?P<tag>[^/]+)/current/link",
+    Kind.HISTORY: rf"{_IN_REPOSITORY}/_manifests/tags/(?P<tag>[^/]+)/index/{_ALGORITHM_AND_HEX}/link",
+}
+_PLACE_PATTERNS = {kind: re.compile(pattern) for kind, pattern in _PLACES.items()}
+
+
+def deleted_tags_of(path: str, content: bytes) -> list[DeletedTag] | None:
+    """What a file below docker/registry/v2 notes of tags that we deleted; None of any other file."""
+    if path != _DELETED_TAGS:
+        return None
+    lines = content.decode("utf-8", "replace").splitlines()
+    return [note for note in map(_deleted_tag, lines) if note is not None]
+
+
+def place_of(path: str) -> Place | None:
+    """What a path below docker/registry/v2 is for; None where the registry keeps nothing there."""
+    for kind, pattern in _PLACE_PATTERNS.items():
+        found = pattern.fullmatch(path)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        try:
+            return Place(
+                kind,
+                Digest(f"{parts['algorithm']}:{parts['hex']}") if "hex" in parts else None,
+                parse_repository(parts["repository"]) if "repository" in parts else "",
+                parse_tag(parts["tag"]) if "tag" in parts else "",
+            )
+        except InvalidReference:
+            return None
+    return None
 
 
 def _digest(algorithm: str, name: str) -> Digest | None:

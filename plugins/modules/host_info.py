@@ -25,6 +25,16 @@ options:
     description: The TCP port the registry listens on.
     type: int
     default: 5000
+  more_ports:
+    description: Further TCP ports it listens on, see RV(listeners).
+    type: list
+    elements: int
+    default: []
+  libraries:
+    description: Further Python libraries that this host needs, see RV(python.missing).
+    type: list
+    elements: str
+    default: []
   root:
     description: The folder of the registry on the host. It need not exist.
     type: path
@@ -87,6 +97,15 @@ listener:
     container: {description: The container that publishes the port., type: str}
     project_directory: {description: Folder of the compose project that the container belongs to., type: str}
     ours: {description: Whether that folder is O(root)., type: bool}
+listeners:
+  description: As RV(listener), one entry for each of O(port) and O(more_ports) that is not free.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    port: {description: The port., type: int}
+    ours: {description: "Whether it is held by the compose project in O(root).", type: bool}
+    problem: {description: Who holds it, type: str, sample: port 80 on 127.0.0.1 is in use by process nginx (1234)}
 disk:
   description: The file system that O(root) is on or would be created on.
   returned: success
@@ -106,18 +125,25 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.registry.plugins.module_utils import _host
 
 
-def look(address: str, port: int, root: str) -> dict[str, Any]:
+def look(address: str, port: int, more_ports: list[int], libraries: list[str], root: str) -> dict[str, Any]:
     """Everything RETURN names."""
-    held = _host.listener(address, port)
+    listeners = []
+    for each in (port, *more_ports):
+        held = _host.listener(address, each)
+        if held:
+            ours = held.project_directory == root
+            problem = f"port {each} on {address} is in use by {held.holder}"
+            listeners.append({**held._asdict(), "port": each, "ours": ours, "problem": problem})
     return {
         "engine": _host.engine()._asdict(),
         "python": {
             "executable": sys.executable,
             "version": platform.python_version(),
-            "missing": _host.missing_libraries(),
+            "missing": _host.missing_libraries(*libraries),
         },
         "os": _host.operating_system(),
-        "listener": held and {**held._asdict(), "ours": held.project_directory == root},
+        "listener": next((held for held in listeners if held["port"] == port), None),
+        "listeners": listeners,
         "disk": _host.disk(root)._asdict(),
     }
 
@@ -127,6 +153,8 @@ def main() -> None:
         argument_spec={
             "address": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int", "default": 5000},
+            "more_ports": {"type": "list", "elements": "int", "default": []},
+            "libraries": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path", "default": "/opt/registry"},
         },
         supports_check_mode=True,

@@ -144,6 +144,9 @@ options:
       - Where nobody was added or got another password, that is proven by a user that is in the file for a
         moment only, with a random name and password.
     type: str
+  connect_to:
+    description: The address to connect to instead of the one that the host in O(verify_url) stands for.
+    type: str
   ca_file:
     description: A PEM file with the certificate authorities to trust for O(verify_url) instead of the
       host's own.
@@ -276,7 +279,11 @@ def read_request(params: dict[str, Any], check_mode: bool) -> _users.Request:
     """The module's options as a request. Raises RegistryError for what the argument spec cannot express."""
     listed = params["users"] is not None
     proof = Proof(
-        params["verify_url"], params["ca_file"], params["validate_certs"], float(params["verify_timeout"])
+        params["verify_url"],
+        params["ca_file"],
+        params["validate_certs"],
+        float(params["verify_timeout"]),
+        params["connect_to"],
     )
     return _users.Request(
         path=params["path"],
@@ -311,6 +318,7 @@ def main() -> None:
             "mode": {"type": "raw", "default": "0640"},
             "lock_timeout": {"type": "int", "default": 60},
             "verify_url": {"type": "str"},
+            "connect_to": {"type": "str"},
             "ca_file": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
             "verify_timeout": {"type": "int", "default": 10},

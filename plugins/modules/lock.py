@@ -50,6 +50,9 @@ options:
     description: Seconds to wait for another run to end before giving up.
     type: int
     default: 0
+  root:
+    description: The registry's folder, to be told in RV(pending) what broke off there.
+    type: path
   owner:
     description: The process that holds it. The action plugin fills this in.
     type: dict
@@ -102,6 +105,12 @@ took_over:
   description: The dead or expired holder that the lock was taken over from; V(none) where it was free.
   returned: O(state=present)
   type: dict
+pending:
+  description: Maintenance that broke off in O(root), and is for M(dockyard.registry.recovery) to heal.
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: [garbage-collection]
 holder:
   description: Who holds the lock, where that is somebody else.
   returned: failure
@@ -115,6 +124,7 @@ released:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
+from ansible_collections.dockyard.registry.plugins.module_utils._journal import pending
 
 
 def main() -> None:
@@ -126,6 +136,7 @@ def main() -> None:
             "token": {"type": "str", "no_log": False},
             "lease": {"type": "int", "default": 3600},
             "wait": {"type": "int", "default": 0},
+            "root": {"type": "path"},
             "owner": {
                 "type": "dict",
                 "options": {
@@ -142,7 +153,7 @@ def main() -> None:
     )
     options = module.params
     if module.check_mode:
-        module.exit_json(changed=False, token="", took_over=None, released=True)
+        module.exit_json(changed=False, token="", took_over=None, pending=[], released=True)
     try:
         if options["state"] == "absent":
             module.exit_json(changed=False, released=_lock.release(options["path"], options["token"]))
@@ -153,11 +164,14 @@ def main() -> None:
             lease=options["lease"],
             known_dead=options["known_dead"],
         )
+        interrupted = pending(options["root"]) if options["root"] else []
     except _lock.LockHeld as error:
         module.fail_json(msg=str(error), holder=error.holder._asdict())
     except (RegistryError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, token=holder.token, took_over=stale and stale._asdict())
+    module.exit_json(
+        changed=False, token=holder.token, took_over=stale and stale._asdict(), pending=interrupted
+    )
 
 
 if __name__ == "__main__":

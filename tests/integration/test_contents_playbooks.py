@@ -45,7 +45,7 @@ def shown(run: Run, task: str) -> str:
 
 
 def deleted(run: Run) -> set[str]:
-    result: dict[str, Any] = run.result("retention | Decide and delete")
+    result: dict[str, Any] = run.result("retention_apply | Decide and delete")
     return {f"{tag['repository']}:{tag['tag']}" for tag in result["tags"] if tag["decision"] == "delete"}
 
 
@@ -74,9 +74,9 @@ def test_list_and_keep_by_policy(deployed: Site) -> None:
     options = {"registry_retention": POLICIES}
     refused = deployed.play("retention", registry_retention_max_delete_percent=10, **options).failed()
     assert "max_delete_percent is 10" in refused.message
-    assert "build-1" in refused.result("retention | Decide and delete")["table"]
+    assert "build-1" in refused.result("retention_apply | Decide and delete")["table"]
     foreseen = deployed.play("retention", check=True, diff=True, **options).ok()
-    assert foreseen.changed == ["retention | Decide and delete"]
+    assert foreseen.changed == ["retention_apply | Decide and delete"]
     verify(deployed.url, store, auth=admin)
 
     signatures = {
@@ -89,12 +89,12 @@ def test_list_and_keep_by_policy(deployed: Site) -> None:
     assert deleted(done) == deleted(foreseen) == expected
     assert "build-1" in shown(done, "retention | Show what was done")
 
-    result = done.result("retention | Decide and delete")
+    result = done.result("retention_apply | Decide and delete")
     forget(store, expected, result["delete_manifests"])
     verify(deployed.url, store, auth=admin)
     again = deployed.play("retention", **options).ok()
     assert again.changed == []
-    assert again.result("retention | Decide and delete")["delete_tags"] == 0
+    assert again.result("retention_apply | Decide and delete")["delete_tags"] == 0
 
 
 def forget(store: Store, tags: set[str], manifests: int) -> None:

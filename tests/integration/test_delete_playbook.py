@@ -33,7 +33,7 @@ def test_delete_and_undelete(deployed: Site) -> None:
     first, shared = app.current("1.0"), app.current("2.0")
 
     foreseen = deployed.play("delete", check=True, diff=True, image="app:1.0").ok()
-    assert foreseen.changed == ["delete | Delete what is named"]
+    assert foreseen.changed == ["delete_named | Delete what is named"]
     assert f"app:1.0 {first}" in foreseen.result("Delete what is named")["diff"]["before"]
     verify(deployed.url, store, auth=user)
 
@@ -56,7 +56,7 @@ def test_delete_and_undelete(deployed: Site) -> None:
     listed = said(deployed.play("undelete", image="app"), "undelete | Show it")
     assert f"app:1.0@{first}" in listed
     back = deployed.play("undelete", image="app:1.0").ok()
-    assert back.changed == ["undelete | Bring it back"]
+    assert back.changed == ["undelete_named | Bring it back"]
     assert deployed.play("undelete", image="app:1.0").ok().changed == []
     app.tags["1.0"] = [first]
     app.revisions.add(first)
@@ -64,6 +64,6 @@ def test_delete_and_undelete(deployed: Site) -> None:
     verify(deployed.url, store, auth=user)
 
     untagged = deployed.play("delete", image=f"app@{shared}", untag=True).ok()
-    assert untagged.changed == ["delete | Delete what is named"]
+    assert untagged.changed == ["delete_named | Delete what is named"]
     forget(store, "2.0", manifest=True)
     verify(deployed.url, store, auth=user)

@@ -9,6 +9,7 @@ Programs run on that machine. It needs Python and, once the collection has been 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from testinfra.host import Host
@@ -18,18 +19,35 @@ ROOT = "/opt/registry"
 PROJECT = "com.docker.compose.project=registry"
 
 _ASK = """
-import base64, sys, urllib.error, urllib.request
-url, credentials = sys.argv[1:]
+import base64, ssl, sys, urllib.error, urllib.request
+url, credentials, authority = sys.argv[1:]
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args): return None
+trust = ssl.create_default_context(cafile=authority or None)
 request = urllib.request.Request(url)
 if credentials:
     request.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
 try:
-    print(urllib.request.urlopen(request, timeout=10).status)
+    ask = urllib.request.build_opener(Stay, urllib.request.HTTPSHandler(context=trust))
+    print(ask.open(request, timeout=10).status)
 except urllib.error.HTTPError as error:
     print(error.code)
 except OSError:
     print(0)
 """
+
+
+def _status(host: Host, url: str, user: str, password: str, authority: str = "") -> int:
+    """The HTTP status that this host gets, or 0 where nothing listens that it trusts."""
+    credentials = f"{user}:{password}" if user else ""
+    return int(host.check_output("python3 -c %s %s %s %s", _ASK, url, credentials, authority))
+
+
+def _wait(happened: Callable[[], bool], otherwise: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{otherwise} after {seconds:.0f} s"
+        time.sleep(0.5)
 
 
 class DeployedRegistry:
@@ -48,21 +66,11 @@ class DeployedRegistry:
 
     def status(self, user: str = "", password: str = "", *, seen_from: Host | None = None) -> int:
         """The HTTP status of the API's root for this user, or for nobody; 0 where nothing listens."""
-        return int(
-            (seen_from or self.host).check_output(
-                "python3 -c %s %s %s",
-                _ASK,
-                f"http://{self.address}/v2/",
-                f"{user}:{password}" if user else "",
-            )
-        )
+        return _status(seen_from or self.host, f"http://{self.address}/v2/", user, password)
 
     def wait(self, seconds: float = 90) -> None:
         """Wait until it asks for a password, after something that ends the container for a while."""
-        deadline = time.monotonic() + seconds
-        while self.status() != 401:
-            assert time.monotonic() < deadline, f"no answer from {self.address} after {seconds:.0f} s"
-            time.sleep(0.5)
+        _wait(lambda: self.status() == 401, f"no answer from {self.address}", seconds)
 
     def generated_password(self, user: str) -> str:
         """The password that the collection made for a user, from where people are told to look."""
@@ -71,6 +79,45 @@ class DeployedRegistry:
     def image(self) -> str:
         """The ID of the image it runs."""
         return str(self.container()["Image"])
+
+
+class TlsRegistry:
+    """The registry behind a proxy that runs on a host, and is called by name."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+
+    def services(self) -> dict[str, str]:
+        """The services that have a container, and its state."""
+        lines = self.host.check_output(
+            "docker ps --all --filter label=%s --format %s",
+            PROJECT,
+            '{{ .Label "com.docker.compose.service" }} {{ .State }}',
+        ).splitlines()
+        return dict(line.split() for line in lines)
+
+    def address(self) -> str:
+        """That of its host."""
+        return self.host.check_output("hostname --ip-address").split()[0]
+
+    def status(
+        self,
+        seen_from: Host,
+        path: str = "/v2/",
+        user: str = "",
+        password: str = "",
+        *,
+        scheme: str = "https",
+        trusted: bool = True,
+    ) -> int:
+        """The HTTP status that a client gets; 0 without an answer that it trusts."""
+        authority = f"/etc/docker/certs.d/{self.name}/ca.crt" if trusted else ""
+        return _status(seen_from, f"{scheme}://{self.name}{path}", user, password, authority)
+
+    def wait(self, seen_from: Host, seconds: float = 90) -> None:
+        """Wait until it asks for a password, after its host has been away."""
+        _wait(lambda: self.status(seen_from) == 401, f"no answer from {self.name}", seconds)
 
 
 class Engine:

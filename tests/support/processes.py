@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.support.modules import CHECKOUT, COLLECTIONS
@@ -63,6 +63,14 @@ def run_killed_at(event: str, code: str, *, count: int = 1, stdin: str = "") -> 
     process = start_python(code, stdin=stdin, signal_at=event, count=count)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, f"not killed at {event}:\n{output}\n{errors}"
+
+
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until the condition is true; where it never is, `what` says which it was."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {what}"
+        time.sleep(0.05)
 
 
 def wait_until_open(path: Path, pids: Iterable[int], descriptors: int = 1) -> None:

@@ -44,9 +44,9 @@ def find_registry3() -> str | None:
     return os.environ.get("DOCKYARD_REGISTRY3") or None
 
 
-def hash_password(password: str) -> str:
-    """A bcrypt hash of the lowest useful cost: the registry verifies it for every request."""
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode()
+def hash_password(password: str, cost: int = 5) -> str:
+    """A bcrypt hash, of the lowest useful cost: the registry verifies it for every request."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
 
 
 class RegistryProcess:
@@ -110,7 +110,7 @@ class RegistryProcess:
         """Run the registry's own garbage collection on this storage and return its output and exit code."""
         return subprocess.run(
             [self.binary, "garbage-collect", *flags, str(self.config)],
-            env=_environment(),
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -139,7 +139,7 @@ class RegistryProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=environment(),
             )
         try:
             listening = self._wait_until_it_listens(begin)
@@ -232,7 +232,7 @@ def _merge(settings: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             settings[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     # REGISTRY_* of the developer's shell would change the configuration.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
     return {**kept, "OTEL_TRACES_EXPORTER": "none"}

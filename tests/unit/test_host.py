@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,28 @@ def test_a_port_in_use(family: socket.AddressFamily, listening: str, wanted: str
         else:
             assert found is None
     assert _host.listener(wanted, port) is None
+
+
+def test_a_port_of_a_container_that_just_ended_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's helper is seen for a moment longer than the container."""
+    (tmp_path / "docker-proxy").symlink_to(sys.executable)
+    serve = (
+        "import socket; server = socket.create_server(('127.0.0.1', 0));"
+        "print(server.getsockname()[1], flush=True); input()"
+    )
+    with subprocess.Popen(
+        [tmp_path / "docker-proxy", "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as helper:
+        assert helper.stdout is not None
+        port = int(helper.stdout.readline())
+        found = _host.listener("127.0.0.1", port)
+        assert found is not None
+        assert (found.process, found.pid, found.container) == ("docker-proxy", helper.pid, "")
+
+        monkeypatch.setattr(time, "sleep", lambda _seconds: helper.communicate("\n"))
+        assert _host.listener("127.0.0.1", port) is None
 
 
 def test_the_engine_answers() -> None:

@@ -39,7 +39,7 @@ def test_users_are_completed() -> None:
         {"name": "alice", "password": "chosen"},
         {"name": "bob", "password": "chosen", "cost": 12},
         {"name": "team/ci"},
-        {"name": "kept", "password_file": "/elsewhere"},
+        {"name": "kept", "password_file": "/elsewhere", "permissions": ["pull"], "repositories": ["a/*"]},
     ]
     assert _inputs.complete_users(given, "/secrets", 10) == [
         {"name": "alice", "password": "chosen", "cost": 10},

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,45 @@ def test_a_strange_file_is_not_overwritten(path: str) -> None:
     with pytest.raises(RegistryError, match="not a lock file of this collection"):
         _lock.acquire(path, "a test", ME, lease=60)
     assert Path(path).read_text(encoding="utf-8") == "mine"
+
+
+def test_the_lock_of_the_blobs_is_beside_the_other() -> None:
+    assert _lock.storage_lock("/run/x/opt-registry.lock") == "/run/x/opt-registry.storage.lock"
+    assert _lock.storage_lock("/run/x/a.b.lock") == "/run/x/a.b.storage.lock"
+
+
+def test_held_by_a_process_as_long_as_it_works(path: str) -> None:
+    paths = [path, _lock.storage_lock(path)]
+    with _lock.held(paths, "maintenance"):
+        for each in paths:
+            holder = _lock.holder_of(each)
+            assert holder
+            assert (holder.operation, holder.pid) == ("maintenance", os.getpid())
+        with pytest.raises(_lock.LockHeld, match="held by maintenance"), _lock.held([path], "another"):
+            pass
+        # The one that could not get all gives back what it has.
+        with pytest.raises(_lock.LockHeld), _lock.held([f"{path}.third", path], "another"):
+            pass
+        assert _lock.holder_of(f"{path}.third") is None
+    assert [_lock.holder_of(each) for each in paths] == [None, None]
+
+
+def test_held_waits_for_the_one_before(path: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    _lock.acquire(path, "the one before", _lock.process(child.pid), lease=3600)
+    began = threading.Event()
+
+    def work() -> None:
+        with _lock.held([path], "next", wait=60):
+            began.set()
+
+    waiting = threading.Thread(target=work)
+    waiting.start()
+    assert not began.wait(0.5)
+    child.kill()
+    child.communicate()
+    waiting.join(timeout=60)
+    assert began.is_set()
 
 
 def _race(path: str, rounds: int) -> int:

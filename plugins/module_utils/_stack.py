@@ -1,0 +1,288 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry of a Compose project as a Service, by the commands that people type.
+
+Private to the collection: no stable interface.
+
+    stack = Stack("/opt/registry")
+    stack.stop()
+    stack.start()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ._service import Ran, ServiceError
+from ._switch import Switch
+
+CONFIG_PATH = "/etc/registry/config.yml"
+_REGISTRY_PORT = 5000
+
+_LOG_LINES = 12
+_POLL_SECONDS = 0.05
+# Longer than any time that the registry may be given to end.
+_COMMAND_TIMEOUT_SECONDS = 900.0
+# What a proxy says of a registry that is not there yet, and a registry that is not healthy yet.
+_NOT_READY = frozenset({502, 503, 504})
+
+# Where a host reaches what listens on all its addresses.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104
+
+_SCRATCH_LABEL = "dockyard.registry.scratch"
+# What the container of a real registry is denied, and no storage to write to.
+_CLOSED = (
+    *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
+    *("--tmpfs", "/tmp:size=64m,mode=1777,noexec,nosuid,nodev"),  # noqa: S108 (inside the container)
+    *("--env", "OTEL_TRACES_EXPORTER=none"),
+)
+_SCRATCH_CONFIG = {
+    "version": "0.1",
+    "log": {"level": "warn"},
+    "storage": {
+        "filesystem": {"rootdirectory": "/var/lib/registry"},
+        "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": True}},
+    },
+    "http": {"addr": f":{_REGISTRY_PORT}"},
+}
+
+
+class Stack:
+    """The registry of the Compose project in a folder; a Service.
+
+    Where a proxy is in front, pulls go on while it is stopped: a second, read-only registry takes them.
+
+    After a start it must answer on the port that it publishes, or where it publishes none at `url`. `patience` is how
+    many seconds it has for that.
+    """
+
+    def __init__(
+        self,
+        project_directory: str | os.PathLike[str],
+        *,
+        service: str = "registry",
+        url: str = "",
+        patience: float = 120.0,
+    ) -> None:
+        self._folder = os.fspath(project_directory)
+        self._service = service
+        self._patience = patience
+        self._switch = Switch(project_directory, patience=patience)
+        self._url = url
+        self._address = ""
+        self._read_settings: dict[str, Any] = {}
+
+    def is_running(self) -> bool:
+        """Whether it is there, be it that the engine starts it again and again."""
+        found = self._compose(
+            "look at", "ps", "--quiet", "--status", "running", "--status", "restarting", self._service
+        )
+        return bool(found.strip())
+
+    def stop(self) -> None:
+        # What start() needs to know is asked for while people can still pull.
+        self._address = self._published_url() or self._url
+        self._remove_one_offs()
+        self._switch.enter()
+        self._compose("stop", "stop", self._service)
+
+    def start(self) -> None:
+        self._remove_one_offs()
+        self._compose(
+            "start",
+            *("up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--pull", "never", self._service),
+        )
+        self._wait_until_it_answers()
+
+    def garbage_collect(self, *, dry_run: bool) -> Ran:
+        command = ["garbage-collect", *(["--dry-run"] if dry_run else []), CONFIG_PATH]
+        once = ("run", "--rm", "--no-deps", "-T", self._service)
+        return self._run(*self._compose_command(*once, *command), timeout=None)
+
+    @contextmanager
+    def scratch(self, data: Path) -> Iterator[str]:
+        mine = f"{_SCRATCH_LABEL}={self._project}"
+        self._remove(f"label={mine}")
+        settings = self._settings
+        with tempfile.TemporaryDirectory(prefix="dockyard-scratch-") as folder:
+            config = Path(folder, "config.yml")
+            # JSON is YAML; and the registry runs as somebody else.
+            config.write_text(json.dumps(_SCRATCH_CONFIG), encoding="utf-8")
+            Path(folder).chmod(0o755)
+            registry = settings["services"][self._service]
+            user = registry.get("user", "")
+            try:
+                container = self._docker(
+                    "start a registry beside",
+                    *("run", "--detach", "--pull", "never", "--label", mine, *_CLOSED),
+                    *(("--user", str(user)) if user else ()),
+                    *self._network(),
+                    *("--publish", f"127.0.0.1::{_REGISTRY_PORT}"),
+                    *("--volume", f"{folder}:/etc/registry:ro", "--volume", f"{data}:/var/lib/registry:ro"),
+                    *(registry["image"], "serve", CONFIG_PATH),
+                ).strip()
+                address = self._docker("look at", "port", container, f"{_REGISTRY_PORT}/tcp").split()[0]
+                self._wait_for(
+                    f"http://{address}",
+                    lambda: self._output("docker", "logs", "--tail", str(_LOG_LINES), container),
+                )
+                yield f"http://{address}"
+            finally:
+                self._remove(f"label={mine}")
+
+    # Below this line: how
+
+    def _remove_one_offs(self) -> None:
+        """What a run that was killed has left of garbage-collect must not work beside the registry."""
+        self._remove(
+            f"label=com.docker.compose.project={self._project}", "label=com.docker.compose.oneoff=True"
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The project as Compose understands it."""
+        if not self._read_settings:
+            text = self._compose("read the project of", "config", "--format", "json")
+            try:
+                settings: dict[str, Any] = json.loads(text)
+            except ValueError as error:
+                raise ServiceError(f"{self._folder}: docker compose config says no JSON ({error})") from error
+            if self._service not in settings.get("services", {}):
+                raise ServiceError(f"{self._folder}: its compose.yml has no service {self._service}")
+            self._read_settings = settings
+        return self._read_settings
+
+    @property
+    def _project(self) -> str:
+        return str(self._settings["name"])
+
+    def _network(self) -> tuple[str, ...]:
+        """One from which ports can be published: the project's, for the engine's own may be turned off."""
+        networks = self._settings.get("networks") or {}
+        for name in self._settings["services"][self._service].get("networks") or {}:
+            if not networks.get(name, {}).get("internal"):
+                return ("--network", networks[name]["name"])
+        return ()
+
+    def _published_url(self) -> str:
+        """Where the host reaches it; empty where it publishes no port."""
+        address = self._output(*self._compose_command("port", self._service, str(_REGISTRY_PORT))).strip()
+        host, _colon, port = address.rpartition(":")
+        if not port.isdigit() or port == "0":
+            return ""
+        return f"http://{_LOOPBACK.get(host, host)}:{port}"
+
+    def _wait_until_it_answers(self) -> None:
+        if self._switch.is_there():
+            self._switch.wait_for_registry()
+            self._switch.leave()
+            return
+        url = self._address or self._published_url() or self._url
+        if not url:
+            raise ServiceError(
+                f"start {self._named}: it publishes no port, so nobody can ask whether it works; name its address (url)"
+            )
+        self._wait_for(url, self._log)
+
+    def _wait_for(self, url: str, log: Callable[[], str]) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            problem = _ask(url)
+            if not problem:
+                return
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"start {self._named}: no answer from {url} within {self._patience:g} s ({problem}). "
+                    f"The end of its log:\n{log()}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _log(self) -> str:
+        return self._output(
+            *self._compose_command("logs", "--no-log-prefix", "--tail", str(_LOG_LINES), self._service)
+        )
+
+    @property
+    def _named(self) -> str:
+        return f"the registry of {self._folder}"
+
+    def _compose_command(self, *arguments: str) -> tuple[str, ...]:
+        return ("docker", "compose", "--project-directory", self._folder, *arguments)
+
+    def _compose(self, operation: str, *arguments: str) -> str:
+        return self._must(operation, *self._compose_command(*arguments))
+
+    def _docker(self, operation: str, *arguments: str) -> str:
+        return self._must(operation, "docker", *arguments)
+
+    def _remove(self, *filters: str) -> None:
+        """Remove the containers with these labels."""
+        chosen = [argument for one in filters for argument in ("--filter", one)]
+        containers = self._docker("look at", "ps", "--all", "--quiet", *chosen).split()
+        if containers:
+            self._docker("clean up beside", "rm", "--force", "--volumes", *containers)
+
+    def _must(self, operation: str, *command: str) -> str:
+        """What a command prints. Raises ServiceError with all it says where it fails."""
+        done = self._call(command, _COMMAND_TIMEOUT_SECONDS)
+        if done.returncode != 0:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_LOG_LINES:]
+            raise ServiceError(
+                f"{operation} {self._named}: `{' '.join(command)}` ended with {done.returncode}: "
+                + "\n".join(said)
+            )
+        return done.stdout
+
+    def _output(self, *command: str) -> str:
+        return self._run(*command).output
+
+    def _run(self, *command: str, timeout: float | None = _COMMAND_TIMEOUT_SECONDS) -> Ran:
+        done = self._call(command, timeout)
+        return Ran(done.returncode, done.stdout + done.stderr)
+
+    def _call(self, command: tuple[str, ...], timeout: float | None) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ServiceError(f"{self._named}: the program docker is not installed on this host") from error
+        except subprocess.TimeoutExpired as error:
+            raise ServiceError(
+                f"{self._named}: `{' '.join(command)}` did not end within {timeout:g} s; does the engine answer?"
+            ) from error
+
+
+def _ask(url: str) -> str:
+    """Why a registry does not answer yet; empty where it does, whatever it says."""
+    # Whether it is the right one and its certificate is good is for others to check.
+    context = ssl._create_unverified_context()  # noqa: S323
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        opener.open(f"{url.rstrip('/')}/v2/", timeout=5).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"HTTP {error.code}" if error.code in _NOT_READY else ""
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""

@@ -1,0 +1,456 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A registry behind a proxy: TLS, streaming, what listens, and that nothing breaks while it is changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.proxied import NAME, ProxiedSite, Puller
+from tests.support.registry import free_port
+from tests.support.tls import Certificates, make_certificates
+
+IMAGE = "dockyard/registry:2-packages"
+BLOB_MIB = 300
+#: Each by one worker only: the stack is shared.
+PROXIES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("nginx", "caddy")]
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProxiedSite]:
+    """A registry that runs behind a proxy. Tests that share it leave it as it was."""
+    site = ProxiedSite(tmp_path_factory.mktemp("site"), request.param)
+    try:
+        site.play().ok()
+        yield site
+    finally:
+        site.remove()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[ProxiedSite]:
+    """One that is not there yet."""
+    site = ProxiedSite(tmp_path, "nginx")
+    yield site
+    site.remove()
+
+
+def with_files(files: Certificates) -> dict[str, Any]:
+    return {
+        "registry_tls": "files",
+        "registry_tls_certificate": str(files.certificate),
+        "registry_tls_key": str(files.key),
+    }
+
+
+def put_image(site: ProxiedSite, name: str) -> str:
+    """Push an image with Docker's client; returns its address."""
+    image = f"{site.address}/{name}"
+    assert site.login()
+    assert site.docker("tag", IMAGE, image).returncode == 0
+    pushed = site.docker("push", image)
+    assert pushed.returncode == 0, pushed.stderr
+    assert site.docker("image", "rm", image).returncode == 0
+    return image
+
+
+def test_a_second_run_changes_nothing(proxied: ProxiedSite) -> None:
+    assert proxied.services() == ["gate", "network", "proxy", "registry"]
+    assert proxied.play().ok().changed == []
+    assert proxied.play(check=True, diff=True).ok().changed == []
+
+
+def test_only_the_proxy_can_be_reached(proxied: ProxiedSite) -> None:
+    listening = subprocess.run(
+        ["ss", "-Hltn", "src", "127.0.0.1"], capture_output=True, text=True, check=True
+    ).stdout
+    ports = {int(line.split()[3].rpartition(":")[2]) for line in listening.splitlines()}
+    assert {proxied.port, proxied.http_port} <= ports
+    published = {
+        (service, port)
+        for service in proxied.services()
+        for port, bound in (proxied.service(service)["HostConfig"]["PortBindings"] or {}).items()
+        if bound
+    }
+    assert published == {("network", "8443/tcp"), ("network", "8080/tcp")}
+    # Not even a user of the host, who can reach every container's own address.
+    networks = proxied.service("network")["NetworkSettings"]["Networks"].values()
+    addresses = [network["IPAddress"] for network in networks]
+    assert addresses
+    for address in addresses:
+        with socket.create_connection((address, 8443), timeout=5):
+            pass
+        for port in (5000, 5001, 5002, 8081, 2019):
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection((address, port), timeout=5)
+
+
+@pytest.mark.parametrize("service", ["network", "gate", "proxy", "registry"])
+def test_containers_are_closed(proxied: ProxiedSite, service: str) -> None:
+    container = proxied.service(service)
+    host = container["HostConfig"]
+    assert container["Config"]["User"] == "65532:65532"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    # The official image's program carries this capability, and cannot be run where it is forbidden altogether.
+    needed = ["NET_BIND_SERVICE"] if (proxied.proxy, service) == ("caddy", "proxy") else None
+    assert host["CapAdd"] in (needed, ["CAP_NET_BIND_SERVICE"] if needed else needed)
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Memory"] > 0
+    assert host["PidsLimit"] > 0
+    writable = [mount["Destination"] for mount in container["Mounts"] if mount["RW"]]
+    assert writable == (["/var/lib/registry"] if service == "registry" else [])
+
+
+def test_docker_logs_in_pushes_and_pulls(proxied: ProxiedSite) -> None:
+    assert not proxied.login(password="wrong")
+    image = put_image(proxied, "team/app:1.0")
+    pulled = proxied.docker("pull", image)
+    assert pulled.returncode == 0, pulled.stderr
+    assert proxied.docker("image", "rm", image).returncode == 0
+    proxied.docker("logout", proxied.address)
+    assert proxied.docker("pull", image).returncode != 0
+
+
+def test_skopeo_checks_the_certificate(proxied: ProxiedSite, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    name = f"docker://{proxied.address}/team/skopeo:1"
+    pushed = proxied.skopeo("copy", f"docker-archive:{archive}", name)
+    assert pushed.returncode == 0, pushed.stderr
+    pulled = proxied.skopeo("copy", name, f"dir:{tmp_path / 'pulled'}")
+    assert pulled.returncode == 0, pulled.stderr
+    untrusting = subprocess.run(["skopeo", "inspect", name], capture_output=True, text=True, check=False)
+    assert "certificate" in untrusting.stderr
+
+
+def test_an_upload_is_streamed(proxied: ProxiedSite, tmp_path: Path) -> None:
+    """No size limit, and neither memory nor disk of the proxy holds it: both are smaller than the upload."""
+    blob = tmp_path / "blob"
+    digest = hashlib.sha256()
+    with blob.open("wb") as file:
+        for _ in range(BLOB_MIB):
+            chunk = os.urandom(1024**2)
+            digest.update(chunk)
+            file.write(chunk)
+    status, headers = proxied.headers("/v2/big/blobs/uploads/", "-X", "POST")
+    assert status == 202
+    location = headers["location"][0]
+    assert location.startswith(proxied.url + "/v2/big/"), "where the client asked, with scheme and port"
+    target = f"{location.removeprefix(proxied.url)}&digest=sha256:{digest.hexdigest()}"
+    octets = ("-H", "Content-Type: application/octet-stream")
+    done = proxied.curl(
+        target, "-X", "PUT", "-T", str(blob), *octets, "-o", "/dev/null", "-w", "%{http_code}"
+    )
+    assert done.stdout == "201", done.stderr
+    container = proxied.service("proxy")
+    assert container["HostConfig"]["Tmpfs"]["/tmp"].startswith("size=64m")
+    changed = proxied.docker("diff", container["Id"]).stdout.split()
+    assert set(changed) <= {"A", "C", "/certs", "/proxy", "/tmp"}, "a file was written in the container"
+    held = proxied.docker("exec", container["Id"], "/bin/busybox", "du", "-sk", "/tmp").stdout
+    assert int(held.split()[0]) < 1024
+
+    pulled = proxied.curl(f"/v2/big/blobs/sha256:{digest.hexdigest()}", "-o", str(tmp_path / "pulled"))
+    assert pulled.returncode == 0, pulled.stderr
+    assert hashlib.sha256((tmp_path / "pulled").read_bytes()).hexdigest() == digest.hexdigest()
+
+
+def test_plain_http_is_redirected(proxied: ProxiedSite) -> None:
+    plain = f"http://{NAME}:{proxied.http_port}"
+    done = subprocess.run(
+        ["curl", "-sSI", "--resolve", f"{NAME}:{proxied.http_port}:127.0.0.1", f"{plain}/v2/"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert " 308 " in done.splitlines()[0]
+    assert f"location: {proxied.url}/v2/" in done.lower()
+
+
+def test_http2_and_headers(proxied: ProxiedSite) -> None:
+    version = proxied.curl("/v2/", "--http2", "-o", "/dev/null", "-w", "%{http_version}").stdout
+    assert version == "2"
+    for user, expected in (("admin", 200), (None, 401)):
+        status, headers = proxied.headers("/v2/", user=user)
+        assert status == expected
+        assert headers["strict-transport-security"] == ["max-age=31536000"]
+        assert headers["x-content-type-options"] == ["nosniff"]
+        assert headers["docker-distribution-api-version"] == ["registry/2.0"]
+        assert ("www-authenticate" in headers) is (status == 401)
+        assert not re.search(r"[0-9]", "".join(headers.get("server", []))), "its version is nobody's business"
+    body = json.loads(proxied.curl("/v2/", user=None).stdout)
+    assert body["errors"][0]["code"] == "UNAUTHORIZED"
+
+
+def test_health_needs_no_user(proxied: ProxiedSite) -> None:
+    assert proxied.headers("/healthz", user=None)[0] == 200
+    assert proxied.headers("/", user=None)[0] == 404
+
+
+def test_old_protocols_are_refused(proxied: ProxiedSite) -> None:
+    for option in (("--tls-max", "1.1"), ("--tls-max", "1.2", "--ciphers", "AES128-SHA")):
+        assert proxied.curl("/healthz", *option, user=None).returncode == 35, option
+
+
+def test_the_access_log_knows_who_and_no_secret(proxied: ProxiedSite) -> None:
+    status, headers = proxied.headers("/v2/logged/blobs/uploads/", "-X", "POST")
+    assert status == 202
+    state = headers["location"][0].partition("?")[2]
+    assert state
+    proxied.curl(headers["location"][0].removeprefix(proxied.url), "-X", "DELETE")
+    text = "".join(proxied.docker("logs", f"{proxied.project}-proxy-1").stdout.split())
+    for secret in (proxied.password(), state, "Authorization", "Basic"):
+        assert secret not in text
+    entry = next(one for one in proxied.log() if one["path"] == "/v2/logged/blobs/uploads/")
+    assert entry["user"] == "admin"
+    assert entry["method"] == "POST"
+    assert entry["status"] == 202
+    assert entry["seconds"] >= 0
+    assert entry["sent"] >= 0
+
+
+def test_pulls_go_on_while_the_registry_is_changed(proxied: ProxiedSite) -> None:
+    put_image(proxied, "always/there:1")
+    first = proxied.service("registry")["Id"]
+    with Puller(proxied, "/v2/always/there/manifests/1") as puller:
+        changed = proxied.play(registry_log_level="warn").ok()
+    assert "stack | Pulls go to the reader meanwhile" in changed.changed
+    assert proxied.service("registry")["Id"] != first
+    assert proxied.services() == ["gate", "network", "proxy", "registry"], "the reader ends"
+    assert puller.failures == []
+    assert puller.count > 20
+    proxied.play().ok()
+
+
+def test_pushes_are_told_to_come_back(proxied: ProxiedSite) -> None:
+    proxied.switch("maintenance")
+    try:
+        for agent, status, code in (
+            ("docker/27.3.1 go/go1.22", 503, "UNAVAILABLE"),
+            ("skopeo/1.18.0", 429, "TOOMANYREQUESTS"),
+            ("containers/5.30 (github.com/containers/image)", 429, "TOOMANYREQUESTS"),
+        ):
+            done = proxied.curl("/v2/x/blobs/uploads/", "-X", "POST", "-A", agent, "-D", "/dev/stderr")
+            assert json.loads(done.stdout)["errors"][0]["code"] == code
+            assert f" {status}" in done.stderr.splitlines()[0]
+            assert "retry-after: 5" in done.stderr.lower()
+        assert proxied.headers("/v2/")[0] == 200
+        assert proxied.headers("/v2/", user=None)[0] == 401, "the reader is no way around the gate"
+        # A run that was killed there is healed by the next one.
+        assert "stack | Pulls go to the registry" in proxied.play().ok().changed
+        assert proxied.headers("/v2/x/blobs/uploads/", "-X", "POST")[0] == 202
+    finally:
+        proxied.switch("normal")
+
+
+def test_a_broken_snippet_is_refused(proxied: ProxiedSite) -> None:
+    folder = proxied.root / "proxy"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run = proxied.play(registry_proxy_config_extra="no_such_directive on;").failed()
+    assert f"{proxied.proxy} refuses its new configuration" in run.message
+    assert "no_such_directive" in run.message
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert proxied.headers("/v2/")[0] == 200
+
+
+def test_a_snippet_is_used(proxied: ProxiedSite) -> None:
+    snippets = {"nginx": "location = /hello { return 200 hi; }", "caddy": "handle /hello {\n\trespond hi\n}"}
+    started = proxied.service("proxy")["State"]["StartedAt"]
+    proxied.play(registry_proxy_config_extra=snippets[proxied.proxy]).ok()
+    assert proxied.curl("/hello", user=None).stdout == "hi"
+    assert proxied.service("proxy")["State"]["StartedAt"] == started, "it was reloaded, not restarted"
+    proxied.play().ok()
+    assert proxied.headers("/hello", user=None)[0] == 404
+
+
+def served(site: ProxiedSite) -> str:
+    """The fingerprint of the certificate that clients get."""
+    shown = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", NAME],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256"],
+        input=shown,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_a_certificate_is_renewed_and_the_authority_stays(proxied: ProxiedSite) -> None:
+    authority, key = proxied.ca.read_bytes(), (proxied.root / "secrets" / "ca.key")
+    assert key.stat().st_mode & 0o777 == 0o600
+    before, started = served(proxied), proxied.service("proxy")["State"]["StartedAt"]
+    # Longer than it is valid: it must be renewed now.
+    renewed = proxied.play(registry_tls_days=900, registry_tls_renew_days=600).ok()
+    assert "certificates_selfsigned | Make or renew it" in renewed.changed
+    assert proxied.ca.read_bytes() == authority
+    assert served(proxied) != before
+    assert proxied.service("proxy")["State"]["StartedAt"] == started
+    assert proxied.play().ok().changed == []
+
+
+def test_certificate_and_key_from_files(fresh: ProxiedSite, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    files = make_certificates(tmp_path / "tls", NAME)
+    fresh.ca.parent.mkdir(parents=True)
+    # The registry's own plays trust what the system trusts, and this authority is not among that.
+    run = fresh.play(**with_files(files), environment={"SSL_CERT_FILE": str(files.ca)}).ok()
+    assert "certificates | From files" in run.changed
+    fresh.ca = files.ca
+    assert fresh.headers("/v2/")[0] == 200
+    assert oct((fresh.root / "certs" / "server" / "server.key").stat().st_mode)[-3:] == "640"
+    assert "PRIVATE KEY" not in run.output
+    again = fresh.play(**with_files(files), environment={"SSL_CERT_FILE": str(files.ca)}).ok()
+    assert again.changed == []
+
+
+class Pebble:
+    """An ACME authority on this machine, which the containers reach, too."""
+
+    def __init__(self, folder: Path, site: ProxiedSite) -> None:
+        self._folder = folder
+        self._port, self._management = free_port(), free_port()
+        inspect = ("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+        gateway = site.docker(*inspect).stdout.strip()
+        self._files = make_certificates(folder, gateway, "localhost")
+        self.directory = f"https://{gateway}:{self._port}/dir"
+        settings = {
+            "listenAddress": f"{gateway}:{self._port}",
+            "managementListenAddress": f"127.0.0.1:{self._management}",
+            "certificate": str(self._files.certificate),
+            "privateKey": str(self._files.key),
+            "httpPort": site.http_port,
+            "tlsPort": site.port,
+        }
+        (folder / "pebble.json").write_text(json.dumps({"pebble": settings}), encoding="utf-8")
+        self._process = subprocess.Popen(
+            ["pebble", "-config", str(folder / "pebble.json")],
+            env={**os.environ, "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_VA_NOSLEEP": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def trusted(self) -> Path:
+        """A file with the authority of its own server, and that of what it issues."""
+        root = ["curl", "-sS", "--cacert", str(self._files.ca), "--retry", "20", "--retry-connrefused"]
+        issues = subprocess.run(
+            [*root, "--retry-delay", "1", f"https://localhost:{self._management}/roots/0"],
+            capture_output=True,
+            check=True,
+        ).stdout
+        bundle = self._folder / "bundle.crt"
+        bundle.write_bytes(self._files.ca.read_bytes() + issues)
+        return bundle
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def wait_until(seconds: float, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(1)
+
+
+def test_acme_renews_by_itself_and_survives_its_authority(fresh: ProxiedSite, tmp_path: Path) -> None:
+    (tmp_path / "pebble").mkdir()
+    pebble = Pebble(tmp_path / "pebble", fresh)
+    status = fresh.root / "acme" / "status.json"
+    try:
+        fresh.ca = pebble.trusted()
+        acme = {
+            "registry_tls": "acme",
+            # pebble must find it.
+            "registry_hostname": "localhost",
+            "registry_acme_directory": pebble.directory,
+            "registry_acme_ca_file": str(fresh.ca),
+            "registry_acme_email": "ops@example.org",
+            # Longer than pebble's certificates are valid: each look renews.
+            "registry_tls_days": 5000,
+            "registry_tls_renew_days": 4000,
+            "__registry_acme_seconds": 10,
+            "__registry_acme_retry_seconds": 5,
+        }
+        fresh.play(**acme).ok()
+        assert fresh.services() == ["acme", "gate", "network", "proxy", "registry"]
+        fresh.url = f"https://localhost:{fresh.port}"
+        first, started = served(fresh), fresh.service("proxy")["State"]["StartedAt"]
+        with Puller(fresh, "/v2/") as puller:
+            wait_until(90, lambda: served(fresh) != first)
+            pebble.stop()
+            wait_until(90, lambda: json.loads(status.read_text(encoding="utf-8"))["ok"] is False)
+            last = served(fresh)
+        assert puller.failures == []
+        assert fresh.service("proxy")["State"]["StartedAt"] == started
+        assert "WARNING: the certificate could not be renewed" in fresh.play(**acme).ok().output
+        assert served(fresh) == last
+    finally:
+        pebble.stop()
+
+
+def test_files_that_cannot_be_used(fresh: ProxiedSite, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, two = make_certificates(tmp_path / "one", NAME), make_certificates(tmp_path / "two", "other.test")
+    cases = (
+        (one._replace(key=two.key), "registry_tls_key: it does not belong to the certificate"),
+        (two, f"registry_tls_certificate: it is for other.test, not for {NAME}"),
+        (one._replace(certificate=tmp_path / "missing.crt"), "missing.crt"),
+        (one._replace(certificate=one.key), "registry_tls_certificate: there is none in PEM format"),
+    )
+    for files, message in cases:
+        run = fresh.play(**with_files(files)).failed()
+        assert message in run.message
+        assert run.changed == []
+        assert "PRIVATE KEY" not in run.output
+    assert not fresh.root.exists()
+
+
+def test_a_port_in_use(fresh: ProxiedSite) -> None:
+    with socket.create_server(("127.0.0.1", fresh.http_port)):
+        run = fresh.play().failed()
+    assert f"port {fresh.http_port} on 127.0.0.1 is in use by process" in run.message
+    assert "registry_http_port" in run.message
+    assert not fresh.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"registry_tls": "none"}, "registry_proxy: nginx needs a certificate"),
+        ({"registry_proxy": "none"}, "registry_tls: selfsigned needs a proxy"),
+        ({"registry_hostname": ""}, "registry_hostname: a proxy needs the name"),
+        ({"registry_tls": "files"}, "name both files"),
+        ({"registry_https_port": 0}, "is not a TCP port"),
+        ({"registry_tls": "acme", "registry_http_port": 0}, "ACME asks for the challenge on port 80"),
+        ({"registry_tls_renew_days": 400}, "must be less than registry_tls_days"),
+        ({"registry_proxy": "apache"}, "value of registry_proxy must be one of"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_inputs(fresh: ProxiedSite, variables: dict[str, Any], message: str) -> None:
+    run = fresh.play(**variables).failed()
+    assert message in run.message
+    assert run.changed == []
+    assert not fresh.root.exists()

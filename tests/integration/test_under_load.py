@@ -1,0 +1,188 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Maintenance while people push and pull: nothing that was acknowledged is lost, and behind a proxy no pull fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dockyard.registry.plugins.module_utils._reference import Digest
+from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
+from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
+
+from tests.support.load import Load, connect_to, wait_until
+from tests.support.proxied import ProxiedSite
+from tests.support.site import Site
+
+pytestmark = pytest.mark.slow
+
+GARBAGE = 24
+IMAGE = "dockyard/registry:2-packages"
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProxiedSite]:
+    """A registry that runs behind a proxy."""
+    site = ProxiedSite(tmp_path_factory.mktemp("site"), request.param)
+    try:
+        site.play().ok()
+        yield site
+    finally:
+        site.remove()
+
+
+def load_on(site: Site, **options: Any) -> Load:
+    connection = {"ca_file": str(site.ca), "connect_to": "127.0.0.1"} if isinstance(site, ProxiedSite) else {}
+    return Load(connect_to(site, **connection), **options)
+
+
+def collect(site: Site) -> dict[str, Any]:
+    """Garbage collection that has something to do. Returns what it says."""
+    run = site.play("gc", registry_gc_untagged="1h").ok()
+    result = run.result("garbage_collect | Free what nothing needs")
+    assert result["blobs"] > 0
+    assert result["manifests"] > 0
+    return result
+
+
+def backup(site: Site, kind: str) -> str:
+    """The name of a new backup."""
+    written = site.play("backup", registry_backup_kind=kind).ok().result("backup | Write it")
+    assert written["kind"] == kind
+    return Path(written["file"]).name
+
+
+def test_without_a_proxy(deployed: Site) -> None:
+    deployed.variables["registry_backup_dir"] = str(deployed.root.parent / "backups")
+    load = load_on(deployed)
+    load.leave_garbage(GARBAGE, deployed.root / "data")
+    with load:
+        backups = [backup(deployed, "full"), backup(deployed, "incremental")]
+        assert deployed.play("check").ok().result("check | Look at everything")["healthy"]
+        assert load.failed_pulls == []
+        assert load.failed_pushes == []
+        result = collect(deployed)
+        pulls = load.pulls
+        time.sleep(1)
+    print(load.summary())
+    assert load.pulls > pulls, "they go on afterwards"
+    assert load.verify() > GARBAGE
+    # A request that failed ended after the registry had stopped, and had begun before it answered again.
+    for failures in (load.failed_pulls, load.failed_pushes):
+        if failures:
+            last, first = max(each.begun for each in failures), min(each.ended for each in failures)
+            assert last - first <= result["seconds_stopped"], failures
+    for name in backups:
+        drill = deployed.play("restore", backup=name, verify="true").ok().result("restore | Restore it")
+        assert drill["drill"]["tags"] > 3
+    assert deployed.play("check").ok().result("check | Look at everything")["healthy"]
+    assert load.verify() > GARBAGE
+
+
+def upgrade(site: ProxiedSite) -> None:
+    """The registry's container is made anew, and the proxy gets another configuration."""
+    before = site.service("registry")["Id"]
+    site.play(
+        registry_config={"http": {"headers": {"X-Release": ["next"]}}},
+        registry_proxy_connections_per_client=300,
+    ).ok()
+    assert site.service("registry")["Id"] != before
+
+
+def restart(site: ProxiedSite) -> None:
+    """As modules do it."""
+    stack = Stack(site.root, url=site.url)
+    stack.stop()
+    stack.start()
+
+
+def test_behind_a_proxy(proxied: ProxiedSite) -> None:
+    load = load_on(proxied)
+    load.leave_garbage(GARBAGE, proxied.root / "data")
+    steps: tuple[Callable[[ProxiedSite], object], ...] = (collect, upgrade, restart)
+    with load:
+        for step in steps:
+            failed = len(load.failed_pulls)
+            step(proxied)
+            assert load.failed_pulls[failed:] == [], step.__name__
+        wait_until(60, lambda: load.delayed_pushes > 0)
+    print(load.summary())
+    assert load.pulls > 20
+    assert load.failed_pulls == []
+    assert load.failed_pushes == []
+    assert set(load.waits) == {429, 503}, "each client got what it understands"
+    assert load.delayed_pushes > 0
+    assert load.verify() > 3
+
+
+def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Path) -> None:
+    """docker understands 503 and skopeo 429; both push while the registry is away, and it goes through later."""
+    assert proxied.login()
+    for_docker, for_skopeo = (f"{proxied.address}/clients/{name}:1" for name in ("docker", "skopeo"))
+    assert proxied.docker("tag", IMAGE, for_docker).returncode == 0
+    archive = tmp_path / "image.tar"
+    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    before = len(proxied.log())
+    proxied.switch("maintenance")
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            docker = executor.submit(proxied.docker, "push", for_docker)
+            skopeo = executor.submit(
+                proxied.skopeo,
+                *("copy", f"docker-archive:{archive}", f"docker://{for_skopeo}"),
+                more=("--retry-times=10",),
+            )
+            try:
+                wait_until(60, lambda: {429, 503} <= {entry["status"] for entry in proxied.log()[before:]})
+            finally:
+                proxied.switch("normal")
+            for pushed in (docker.result(), skopeo.result()):
+                assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+    finally:
+        proxied.switch("normal")
+        proxied.docker("image", "rm", for_docker)
+    for image in (for_docker, for_skopeo):
+        copied = proxied.skopeo("copy", f"docker://{image}", f"dir:{tmp_path / image.rpartition('/')[2]}")
+        assert copied.returncode == 0, copied.stderr
+
+
+@pytest.mark.parametrize("proxied", ["nginx"], indirect=True)
+def test_restore_and_repair_behind_a_proxy(proxied: ProxiedSite) -> None:
+    """The registry is stopped for both, and pulls of what is sound go on."""
+    proxied.variables["registry_backup_dir"] = str(proxied.root.parent / "backups")
+    load = load_on(proxied, pushers=0)
+    load.leave_garbage(6, proxied.root / "data")
+    names = load.verify()
+    name = backup(proxied, "full")
+    load_on(proxied).push("later", "1")
+    with load:
+        drill = proxied.play("restore", backup=name, verify="true").ok().result("restore | Restore it")
+        assert drill["drill"]["tags"] >= names
+        restored = proxied.play("restore", backup=name).ok().result("restore | Restore it")
+        assert "later:1" in restored["difference"]["removed"]
+    print(load.summary())
+    assert load.failed_pulls == []
+    assert load.pulls > 0
+    assert load.verify() == names
+
+    broken, *_rest = load.acknowledged.values()
+    sound = load_on(proxied, pushers=0)
+    sound.acknowledged = {name: image for name, image in load.acknowledged.items() if image is not broken}
+    blob = Path(Storage(proxied.root / "data").blob_path(Digest.of(broken.blobs[1])))
+    blob.write_bytes(b"damage")
+    started = proxied.service("registry")["State"]["StartedAt"]
+    with sound:
+        proxied.play("check", repair="true").ok()
+    print(sound.summary())
+    assert proxied.service("registry")["State"]["StartedAt"] != started
+    assert sound.failed_pulls == []
+    assert sound.pulls > 0
+    assert load.verify() == names

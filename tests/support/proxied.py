@@ -1,0 +1,182 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A registry behind a proxy on this machine, with the clients that people use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ansible_collections.dockyard.registry.plugins.module_utils._switch import MAINTENANCE, Switch
+
+from tests.support.registry import free_port
+from tests.support.site import Site
+
+#: The name that clients call; it leads nowhere, so they are told the address.
+NAME = "registry.test"
+
+
+class ProxiedSite(Site):
+    """With TLS of an own authority, unless `variables` say otherwise.
+
+    Docker takes it as localhost, which is what the machine itself can resolve; it then trusts any certificate. skopeo
+    and curl do not.
+    """
+
+    def __init__(self, folder: Path, proxy: str) -> None:
+        super().__init__(folder)
+        self.proxy = proxy
+        self.port = free_port()
+        self.http_port = free_port()
+        self.address = f"localhost:{self.port}"
+        self.url = f"https://{NAME}:{self.port}"
+        self.ca = self.root / "certs" / "ca.crt"
+        self.variables |= {
+            "registry_proxy": proxy,
+            "registry_tls": "selfsigned",
+            "registry_hostname": NAME,
+            "registry_tls_names": ["localhost"],
+            "registry_https_port": self.port,
+            "registry_http_port": self.http_port,
+            "registry_image_source": "packages",
+        }
+
+    def service(self, name: str) -> dict[str, Any]:
+        """What the engine says of the container of one service."""
+        found: list[dict[str, Any]] = json.loads(self.docker("inspect", f"{self.project}-{name}-1").stdout)
+        return found[0]
+
+    def services(self) -> list[str]:
+        """Services that have a container."""
+        return sorted(
+            self.docker(
+                *("ps", "-a", "--filter", f"label=com.docker.compose.project={self.project}"),
+                *("--format", '{{.Label "com.docker.compose.service"}}'),
+            ).stdout.split()
+        )
+
+    def switch(self, mode: str) -> None:
+        """As maintenance does before and after."""
+        switch = Switch(self.root, drain=20)
+        if mode == MAINTENANCE:
+            assert switch.enter(), "requests were still under way"
+        else:
+            switch.leave()
+
+    def curl(self, path: str, *options: str, user: str | None = "admin") -> subprocess.CompletedProcess[str]:
+        """curl, which trusts the own authority and nothing else."""
+        login = ["--user", f"{user}:{self.password(user)}"] if user else []
+        return subprocess.run(
+            [
+                *("curl", "-sS", "--cacert", str(self.ca), "--resolve", f"{NAME}:{self.port}:127.0.0.1"),
+                *login,
+                *options,
+                f"{self.url}{path}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def headers(
+        self, path: str, *options: str, user: str | None = "admin"
+    ) -> tuple[int, dict[str, list[str]]]:
+        """Status and headers, with names in small letters, of what curl gets."""
+        done = self.curl(path, "-D", "-", "-o", "/dev/null", *options, user=user)
+        assert done.returncode == 0, done.stderr
+        status, *lines = [line for line in done.stdout.splitlines() if line]
+        found: dict[str, list[str]] = {}
+        for line in lines:
+            name, _colon, value = line.partition(":")
+            found.setdefault(name.lower(), []).append(value.strip())
+        return int(status.split()[1]), found
+
+    def skopeo(
+        self, *arguments: str, user: str = "admin", more: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """`skopeo copy SOURCE DESTINATION` or `inspect NAME`, with login and authority for what is here."""
+        command, *names = arguments
+        here = f"docker://{self.address}/"
+        certificates = self.root.parent / "skopeo-certificates"
+        certificates.mkdir(exist_ok=True)
+        (certificates / "ca.crt").write_bytes(self.ca.read_bytes())
+        secret = f"{user}:{self.password(user)}"
+        options = [f"--cert-dir={certificates}", f"--creds={secret}"]
+        if command == "copy":
+            sides = zip(("src", "dest"), names, strict=True)
+            options = [
+                option
+                for side, name in sides
+                if name.startswith(here)
+                for option in (f"--{side}-cert-dir={certificates}", f"--{side}-creds={secret}")
+            ]
+        return subprocess.run(
+            ["skopeo", command, *options, *more, *names],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def log(self) -> list[dict[str, Any]]:
+        """The proxy's access log: what each line says under the names of nginx."""
+        lines = self.docker("logs", f"{self.project}-proxy-1")
+        entries = []
+        for line in (lines.stdout + lines.stderr).splitlines():
+            entry = _read_line(line)
+            if entry:
+                entries.append(entry)
+        return entries
+
+
+class Puller:
+    """Asks for something again and again while the `with` block runs; `failures` says what went wrong."""
+
+    def __init__(self, site: ProxiedSite, path: str) -> None:
+        self._site = site
+        self._path = path
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.count = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Puller:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            done = self._site.curl(self._path, "-o", "/dev/null", "-w", "%{http_code}")
+            self.count += 1
+            if done.stdout != "200":
+                self.failures.append(f"request {self.count}: {done.stdout} {done.stderr}")
+
+
+def _read_line(line: str) -> dict[str, Any] | None:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    if "request" in entry:  # Caddy
+        request = entry["request"]
+        return {
+            "user": entry.get("user_id", ""),
+            "method": request["method"],
+            "path": request["uri"],
+            "status": entry["status"],
+            "sent": entry["size"],
+            "seconds": entry["duration"],
+        }
+    return entry if "path" in entry else None
