@@ -14,6 +14,9 @@ it is in the header X-Gate-Body, too.
 `GET /v2/token` gives tokens, where anonymous pull is allowed: clients that would not send a password where nobody
 asks for one get a token in either case. `GET /healthz` is for the engine.
 
+Traefik has no answers of its own, and gets them here: `GET /closed` tells a client to come back after the maintenance,
+`GET /unavailable` that the registry does not answer, and `GET /mode/NAME` gives a name back.
+
 Private to the collection: no stable interface. The role copies it, and what it imports, to the host.
 """
 
@@ -43,6 +46,10 @@ from ._throttle import Limits, Throttle
 from ._watched import Unreadable, Watched
 
 TOKEN_SECONDS = 300
+#: When clients are to come back that are turned away in maintenance.
+CLOSED_SECONDS = 5
+# Those on containers/image repeat after 429 only, and docker after 503.
+_REPEATS_AFTER_429 = re.compile(r"containers/|skopeo|podman|buildah|cri-o", re.IGNORECASE)
 
 MAX_HEAD = 32_768
 MAX_CONNECTIONS = 1000
@@ -157,6 +164,12 @@ class Gate:
                 self._policy.get()
                 self._credentials.hash_of("")
                 return Answer(HTTPStatus.OK)
+            if ask.path == "/closed":
+                return _closed(ask.get("user-agent"))
+            if ask.path == "/unavailable":
+                return _come_back(HTTPStatus.SERVICE_UNAVAILABLE, "the registry does not answer at the moment")
+            if ask.path in ("/mode/normal", "/mode/maintenance"):
+                return Answer(HTTPStatus.OK, body=ask.path.rpartition("/")[2])
             return _problem(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "there is nothing here")
         except RegistryError as error:
             return _refusal(error)
@@ -291,6 +304,16 @@ def _refusal(error: RegistryError) -> Answer:
     if isinstance(error, Unreadable):
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "users or rights cannot be read")
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", "the proxy does not ask as it should")
+
+
+def _closed(agent: str) -> Answer:
+    repeats = HTTPStatus.TOO_MANY_REQUESTS if _REPEATS_AFTER_429.search(agent) else HTTPStatus.SERVICE_UNAVAILABLE
+    return _come_back(repeats, "the registry is in maintenance and takes no pushes for a moment")
+
+
+def _come_back(status: HTTPStatus, message: str) -> Answer:
+    code = "TOOMANYREQUESTS" if status is HTTPStatus.TOO_MANY_REQUESTS else "UNAVAILABLE"
+    return _problem(status, code, message, ("Retry-After", str(CLOSED_SECONDS)))
 
 
 def _problem(status: HTTPStatus, code: str, message: str, *headers: tuple[str, str]) -> Answer:

@@ -10,6 +10,8 @@ _stack.py is the one for a compose stack; tests use one on bare registry process
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +21,29 @@ from ._errors import RegistryError
 
 class ServiceError(RegistryError):
     """The registry cannot be stopped, started or run once."""
+
+
+def run_program(of: str, command: Sequence[str], timeout: float | None) -> subprocess.CompletedProcess[str]:
+    """Run a program for something, such as "the registry of /opt/registry", and wait at most `timeout` seconds.
+
+    Whatever its exit code. Raises ServiceError where it is not there or does not end.
+    """
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ServiceError(f"{of}: the program {command[0]} is not installed on this host") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError(
+            f"{of}: `{' '.join(command)}` did not end within {timeout:g} s; does the engine answer?"
+        ) from error
 
 
 class Ran(NamedTuple):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import ssl
-import subprocess
 import tempfile
 import time
 import urllib.error
@@ -25,8 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._service import Ran, ServiceError
+from ._service import Ran, ServiceError, run_program
 from ._switch import Switch
+from ._understudy import Understudy
 
 CONFIG_PATH = "/etc/registry/config.yml"
 _REGISTRY_PORT = 5000
@@ -62,7 +62,8 @@ _SCRATCH_CONFIG = {
 class Stack:
     """The registry of the Compose project in a folder; a Service.
 
-    Where a proxy is in front, pulls go on while it is stopped: a second, read-only registry takes them.
+    Where a proxy is in front, pulls go on while it is stopped: a second, read-only registry takes them. It is started
+    all the same if this process is killed while it is stopped.
 
     After a start it must answer on the port that it publishes, or where it publishes none at `url`. `patience` is how
     many seconds it has for that.
@@ -80,6 +81,7 @@ class Stack:
         self._service = service
         self._patience = patience
         self._switch = Switch(project_directory, patience=patience)
+        self._understudy = Understudy()
         self._url = url
         self._address = ""
         self._read_settings: dict[str, Any] = {}
@@ -92,6 +94,8 @@ class Stack:
         return bool(found.strip())
 
     def stop(self) -> None:
+        if self.is_running():
+            self._understudy.wait(self._folder, self._service, self._project)
         # What start() needs to know is asked for while people can still pull.
         self._address = self._published_url() or self._url
         self._remove_one_offs()
@@ -105,6 +109,7 @@ class Stack:
             *("up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--pull", "never", self._service),
         )
         self._wait_until_it_answers()
+        self._understudy.dismiss()
 
     def garbage_collect(self, *, dry_run: bool) -> Ran:
         command = ["garbage-collect", *(["--dry-run"] if dry_run else []), CONFIG_PATH]
@@ -236,7 +241,7 @@ class Stack:
 
     def _must(self, operation: str, *command: str) -> str:
         """What a command prints. Raises ServiceError with all it says where it fails."""
-        done = self._call(command, _COMMAND_TIMEOUT_SECONDS)
+        done = run_program(self._named, command, _COMMAND_TIMEOUT_SECONDS)
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_LOG_LINES:]
             raise ServiceError(
@@ -249,26 +254,8 @@ class Stack:
         return self._run(*command).output
 
     def _run(self, *command: str, timeout: float | None = _COMMAND_TIMEOUT_SECONDS) -> Ran:
-        done = self._call(command, timeout)
+        done = run_program(self._named, command, timeout)
         return Ran(done.returncode, done.stdout + done.stderr)
-
-    def _call(self, command: tuple[str, ...], timeout: float | None) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise ServiceError(f"{self._named}: the program docker is not installed on this host") from error
-        except subprocess.TimeoutExpired as error:
-            raise ServiceError(
-                f"{self._named}: `{' '.join(command)}` did not end within {timeout:g} s; does the engine answer?"
-            ) from error
 
 
 def _ask(url: str) -> str:

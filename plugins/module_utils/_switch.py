@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._service import ServiceError
+from ._service import ServiceError, run_program
 
 NORMAL, MAINTENANCE = "normal", "maintenance"
 PROXY, REGISTRY, READER, NETWORK = "proxy", "registry", "reader", "network"
@@ -180,23 +180,7 @@ class Switch:
         return self._docker("compose", "--project-directory", str(self._root), *arguments)
 
     def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ("docker", *arguments)
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_COMMAND_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise ServiceError(f"{self._named}: the program docker is not installed on this host") from error
-        except subprocess.TimeoutExpired as error:
-            raise ServiceError(
-                f"{self._named}: `{' '.join(command)}` does not end; does the engine answer?"
-            ) from error
+        return run_program(self._named, ("docker", *arguments), _COMMAND_TIMEOUT_SECONDS)
 
 
 def _connections(table: Path, port: int) -> int:

@@ -21,11 +21,16 @@ import pytest
 from tests.support.proxied import NAME, ProxiedSite, Puller
 from tests.support.registry import free_port
 from tests.support.tls import Certificates, make_certificates
+from tests.support.traefik import needs_traefik
 
 IMAGE = "dockyard/registry:2-packages"
 BLOB_MIB = 300
 #: Each by one worker only: the stack is shared.
-PROXIES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("nginx", "caddy")]
+PROXIES = [
+    pytest.param("nginx", marks=pytest.mark.xdist_group("nginx")),
+    pytest.param("caddy", marks=pytest.mark.xdist_group("caddy")),
+    pytest.param("traefik", marks=[pytest.mark.xdist_group("traefik"), needs_traefik]),
+]
 
 
 @pytest.fixture(scope="module", params=PROXIES)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +20,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._service import 
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 
 from tests.support.modules import run_module
+from tests.support.processes import wait_for
 from tests.support.site import Site
 from tests.support.store import push, sample_store, verify
 
@@ -138,3 +141,45 @@ def test_the_module(deployed: Site) -> None:
     assert again["changed"] is False
     recovery = run_module("recovery", {"root": str(deployed.root)})
     assert (recovery["changed"], recovery["pending"], recovery["healed"]) == (False, [], [])
+
+
+STOP_AND_WAIT = """
+import sys, time
+from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
+stack = Stack(sys.argv[1])
+stack.stop()
+print("stopped", flush=True)
+{then}
+"""
+
+
+def run_and_stop(site: Site, then: str) -> subprocess.Popen[str]:
+    """A process that has stopped the registry."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOP_AND_WAIT.format(then=then), str(site.root)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopped\n"
+    return process
+
+
+def test_it_comes_back_when_who_stopped_it_is_killed(deployed: Site) -> None:
+    container = deployed.container()["Id"]
+    process = run_and_stop(deployed, "time.sleep(600)")
+    assert not answers(deployed.url)
+    process.kill()
+    process.communicate()
+    wait_for("it answers", lambda: answers(deployed.url))
+    assert deployed.container()["Id"] == container
+
+
+def test_it_stays_stopped_when_who_stopped_it_ends(deployed: Site) -> None:
+    process = run_and_stop(deployed, "sys.exit(0)")
+    process.communicate()
+    time.sleep(3)
+    assert not answers(deployed.url)
+    stack_of(deployed).start()

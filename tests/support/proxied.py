@@ -16,6 +16,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._switch import M
 
 from tests.support.registry import free_port
 from tests.support.site import Site
+from tests.support.traefik import traefik_image
 
 #: The name that clients call; it leads nowhere, so they are told the address.
 NAME = "registry.test"
@@ -45,6 +46,10 @@ class ProxiedSite(Site):
             "registry_http_port": self.http_port,
             "registry_image_source": "packages",
         }
+        if proxy == "traefik":
+            # The others' images are built; this one is here already.
+            image = traefik_image(folder)
+            self.variables |= {"registry_image_source": "auto", "registry_proxy_image": image}
 
     def service(self, name: str) -> dict[str, Any]:
         """What the engine says of the container of one service."""
@@ -178,5 +183,14 @@ def _read_line(line: str) -> dict[str, Any] | None:
             "status": entry["status"],
             "sent": entry["size"],
             "seconds": entry["duration"],
+        }
+    if "RequestPath" in entry:  # Traefik
+        return {
+            "user": entry["ClientUsername"],
+            "method": entry["RequestMethod"],
+            "path": entry["RequestPath"],
+            "status": entry["DownstreamStatus"],
+            "sent": entry["DownstreamContentSize"],
+            "seconds": entry["Duration"] / 1e9,
         }
     return entry if "path" in entry else None

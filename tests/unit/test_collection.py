@@ -546,7 +546,9 @@ def code_of(service: ProcessService, *, plain: bool = False) -> str:
 
 
 # The journal is written by a rename, too: its first and its second one, and those into the net between them.
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 12])
+@pytest.mark.parametrize(
+    "count", [5, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 2, 3, 8, 11, 12))]
+)
 def test_killed_at_any_rename(service: ProcessService, count: int) -> None:
     store, garbage = with_garbage()
     gone = store.image("emptied", [b"five"], tag="1")

@@ -41,7 +41,7 @@ from tests.support.service import as_service
 from tests.support.store import Store, push, random_store, read_tree, sample_store, verify, write_store
 
 SEEDS = st.integers(0, 2**32)
-on_stores = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+on_stores = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Model:
@@ -363,7 +363,7 @@ repair({root!r}, Storage({data!r}), Options())
 
 
 @pytest.mark.parametrize("event", ["os.rename", "os.mkdir", "os.link"])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 4))])
 def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, event: str, count: int) -> None:
     root, store = written(tmp_path, 1)
     whole = [body for body in read_tree(root).values() if body]

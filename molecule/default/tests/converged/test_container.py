@@ -52,7 +52,7 @@ def test_memory_processes_and_log_are_limited(registry: DeployedRegistry) -> Non
 def test_is_healthy_and_comes_back_by_itself(registry: DeployedRegistry) -> None:
     container = registry.container()
     assert container["State"]["Health"]["Status"] == "healthy"
-    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
 def test_gets_longer_to_stop_than_it_takes_to_drain(registry: DeployedRegistry) -> None:

