@@ -11,6 +11,9 @@ X-Forwarded-Method and X-Forwarded-Uri. 200 lets it pass, with the user in X-Use
 the client: 401, 403, 429, or 503 where the gate itself cannot tell. nginx throws away the body of such an answer;
 it is in the header X-Gate-Body, too.
 
+The header X-Hold names a port: what may pass is held until something listens there, for nobody repeats the last request
+of a push.
+
 `GET /v2/token` gives tokens, where anonymous pull is allowed: clients that would not send a password where nobody
 asks for one get a token in either case. `GET /healthz` is for the engine.
 
@@ -56,6 +59,9 @@ MAX_CONNECTIONS = 1000
 # Seconds for a head to come in, and for a connection to have nothing to say.
 HEAD_SECONDS = 10
 IDLE_SECONDS = 120
+# How long a request is held for a registry that is away; the proxy waits somewhat longer for the answer.
+HOLD_SECONDS = 55
+HOLD_POLL_SECONDS = 0.1
 
 _REQUEST_LINE = re.compile(rb"GET (/[!-~]*) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -68,6 +74,7 @@ _SINGLE = (
     "x-original-uri",
     "x-forwarded-method",
     "x-forwarded-uri",
+    "x-hold",
 )
 
 
@@ -157,7 +164,8 @@ class Gate:
         """At once where that can be, else something to wait for."""
         try:
             if ask.path == "/auth":
-                return self._authorize(ask)
+                answer = self._authorize(ask)
+                return self._hold(answer, int(ask.get("x-hold"))) if ask.get("x-hold").isdecimal() else answer
             if ask.path == "/v2/token":
                 return self._token(ask)
             if ask.path == "/healthz":
@@ -167,7 +175,9 @@ class Gate:
             if ask.path == "/closed":
                 return _closed(ask.get("user-agent"))
             if ask.path == "/unavailable":
-                return _come_back(HTTPStatus.SERVICE_UNAVAILABLE, "the registry does not answer at the moment")
+                return _come_back(
+                    HTTPStatus.SERVICE_UNAVAILABLE, "the registry does not answer at the moment"
+                )
             if ask.path in ("/mode/normal", "/mode/maintenance"):
                 return Answer(HTTPStatus.OK, body=ask.path.rpartition("/")[2])
             return _problem(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "there is nothing here")
@@ -190,6 +200,17 @@ class Gate:
             return _problem(HTTPStatus.FORBIDDEN, "DENIED", "this user has no right to do that")
 
         return self._identify(ask, decide)
+
+    async def _hold(self, pending: Pending, port: int) -> Answer:
+        """The answer, and if it lets pass then not before something listens at this port."""
+        answer = pending if isinstance(pending, Answer) else await pending
+        end = time.monotonic() + HOLD_SECONDS
+        while answer.status == HTTPStatus.OK and not await _listens(port):
+            if time.monotonic() > end:
+                wait = ("Retry-After", "5")
+                return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the registry is away", wait)
+            await asyncio.sleep(HOLD_POLL_SECONDS)
+        return answer
 
     def _token(self, ask: Ask) -> Pending:
         def issue(user: str | None) -> Answer:
@@ -272,6 +293,15 @@ class Gate:
         return self._credentials.sign("token", name, end, password_hash or "")
 
 
+async def _listens(port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 def _original(ask: Ask) -> tuple[str, str]:
     """Method and target of the client. One pair only: with two, one of them may be the client's invention."""
     pairs = [
@@ -307,7 +337,9 @@ def _refusal(error: RegistryError) -> Answer:
 
 
 def _closed(agent: str) -> Answer:
-    repeats = HTTPStatus.TOO_MANY_REQUESTS if _REPEATS_AFTER_429.search(agent) else HTTPStatus.SERVICE_UNAVAILABLE
+    repeats = (
+        HTTPStatus.TOO_MANY_REQUESTS if _REPEATS_AFTER_429.search(agent) else HTTPStatus.SERVICE_UNAVAILABLE
+    )
     return _come_back(repeats, "the registry is in maintenance and takes no pushes for a moment")
 
 

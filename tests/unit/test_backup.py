@@ -678,10 +678,19 @@ run(Request(data={data!r}, root={root!r}, folder={folder!r}, kind=Kind.AUTO),
 
 @pytest.mark.parametrize(
     ("event", "count"),
-    [("os.rename", 1), ("os.rename", 2), ("os.rename", 3), ("os.mkdir", 1), ("fcntl.flock", 1)]
-    + [("os.scandir", 150), ("fcntl.flock", 2)]
-    # After each blob.
-    + [("test.progress", count) for count in (1, 2, 3, 40, 77, 78)],
+    # Before it gets its name, and between two blobs; all others take long.
+    [("os.rename", 3), ("test.progress", 40)]
+    + [
+        pytest.param(event, count, marks=pytest.mark.slow)
+        for event, counts in {
+            "os.rename": (1, 2),
+            "os.mkdir": (1,),
+            "fcntl.flock": (1, 2),
+            "os.scandir": (150,),
+            "test.progress": (1, 2, 3, 77, 78),
+        }.items()
+        for count in counts
+    ],
 )
 def test_killed(root: Path, event: str, count: int) -> None:
     folder = root.parent / "backups"

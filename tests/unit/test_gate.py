@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The gate as a process: alone, and asked by real nginx and Caddy in front of real registries."""
+"""The gate as a process: alone, and asked by real nginx, Caddy and Traefik in front of real registries."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ from tests.support.gate import (
     running_caddy,
     running_gate,
     running_nginx,
+    running_traefik,
     send,
 )
 from tests.support.modules import CHECKOUT
-from tests.support.registry import RegistryProcess
+from tests.support.registry import RegistryProcess, free_port
+from tests.support.traefik import needs_traefik_binary
 
 USERS = {"alice": "wonderland", "bob": "builder", "reader": "glasses"}
 ENTRIES: list[dict[str, Any]] = [
@@ -268,6 +270,21 @@ def test_others_are_answered_while_bcrypt_runs(gate: Gate) -> None:
         assert [answer.result().status for answer in slow] == [200, 200]
 
 
+def test_what_may_pass_is_held_until_the_registry_listens(gate: Gate) -> None:
+    port = free_port()
+
+    def ask(login: str) -> Reply:
+        return gate.ask("PUT", MANIFEST, f"X-Hold: {port}", login=login)
+
+    with ThreadPoolExecutor(1) as executor:
+        held = executor.submit(ask, ALICE)
+        assert ask(READER).status == 403, "what may not pass is not held"
+        assert not held.done()
+        with socket.create_server(("127.0.0.1", port)):
+            assert held.result(timeout=30).status == 200
+            assert ask(ALICE).status == 200
+
+
 def test_too_many_tries(gate: Gate) -> None:
     replies = [
         gate.ask("GET", "/v2/", login=f"alice:guess{number}", client="192.0.2.7") for number in range(12)
@@ -353,6 +370,32 @@ def test_tokens_where_anybody_may_pull(gate: Gate) -> None:
     assert gate.ask("DELETE", private, alice).status == 401, "it dies with the password"
 
 
+@pytest.mark.parametrize(
+    ("agent", "status", "code"),
+    [
+        ("docker/27.3.1 go/go1.22", 503, "UNAVAILABLE"),
+        ("", 503, "UNAVAILABLE"),
+        ("skopeo/1.18.0", 429, "TOOMANYREQUESTS"),
+        ("containers/5.30 (github.com/containers/image)", 429, "TOOMANYREQUESTS"),
+        ("Buildah/1.39", 429, "TOOMANYREQUESTS"),
+        ("cri-o/1.31", 429, "TOOMANYREQUESTS"),
+    ],
+)
+def test_a_client_is_told_to_come_back_as_it_understands(
+    gate: Gate, agent: str, status: int, code: str
+) -> None:
+    reply = send(gate.port, "GET /closed HTTP/1.1", *([f"User-Agent: {agent}"] if agent else []))
+    assert (reply.status, reply.error(), reply.headers["retry-after"]) == (status, code, "5")
+
+
+def test_what_traefik_cannot_answer_itself(gate: Gate) -> None:
+    reply = send(gate.port, "GET /unavailable HTTP/1.1", "User-Agent: skopeo/1.18.0")
+    assert (reply.status, reply.error(), reply.headers["retry-after"]) == (503, "UNAVAILABLE", "5")
+    for mode in ("normal", "maintenance"):
+        assert send(gate.port, f"GET /mode/{mode} HTTP/1.1").body == mode.encode()
+    assert send(gate.port, "GET /mode/other HTTP/1.1").status == 404
+
+
 # --- Behind real proxies, before real registries ---
 
 
@@ -406,12 +449,12 @@ class Stack(NamedTuple):
         return location[location.index("/v2/") :]
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+@pytest.fixture(params=["nginx", "caddy", pytest.param("traefik", marks=needs_traefik_binary)])
 def stack(
     request: pytest.FixtureRequest, tmp_path: Path, gate: Gate, registry: RegistryProcess
 ) -> Iterator[Stack]:
-    start = running_nginx if request.param == "nginx" else running_caddy
-    with start(tmp_path, gate.port, registry.port) as port:
+    start = {"nginx": running_nginx, "caddy": running_caddy, "traefik": running_traefik}
+    with start[request.param](tmp_path, gate.port, registry.port) as port:
         yield Stack(port, gate, registry)
 
 

@@ -31,7 +31,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._repair import (
 )
 from ansible_collections.dockyard.registry.plugins.module_utils._repair_backup import BackupSource
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Code, Sink, Storage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.modules import run_module
@@ -156,6 +156,7 @@ OWN = "docker/registry/v2/.dockyard"
 
 @on_stores
 @given(SEEDS, st.integers(1, 8))
+@example(0, 8)  # a link to a blob that seems to be lost until the manifest that needs it has come back
 def test_blobs_that_can_be_had_again_come_back(seed: int, count: int) -> None:
     """With a source and sound links, the store is byte for byte what it was."""
     rng = random.Random(seed)
@@ -185,6 +186,7 @@ def test_blobs_that_can_be_had_again_come_back(seed: int, count: int) -> None:
 
 @on_stores
 @given(SEEDS, st.integers(1, 6))
+@example(268435457, 6)  # a link that is moved away, and written anew when what lists it has come back
 def test_everything_can_be_taken_back(seed: int, count: int) -> None:
     rng = random.Random(seed)
     store = random_store(rng, 20)
@@ -196,9 +198,10 @@ def test_everything_can_be_taken_back(seed: int, count: int) -> None:
         for path in rng.sample(paths, min(count, len(paths))):
             if path.exists():
                 harm(path, rng)
-        damaged = {path: body for path, body in read_tree(root).items() if body is not None}
+        damaged = read_tree(root)
         undo_all(mend(root, Model(store)))
-        after = {path: body for path, body in read_tree(root).items() if body is not None}
+        after = read_tree(root)
+        # Empty folders, too: that of a link tells a manifest that was deleted from one that never was there.
         assert {path: body for path, body in after.items() if not path.startswith(OWN)} == damaged
 
 

@@ -475,9 +475,14 @@ _STEPS = [
 ]
 
 
+_KILLS = [*((*step, False) for step in _STEPS), *(("os.rename", n, True) for n in (7, 8))]
+# Among the swaps.
+_WORST_KILL = ("os.rename", 5, False)
+
+
 @pytest.mark.parametrize(
     ("event", "count", "keep"),
-    [*((*step, False) for step in _STEPS), *(("os.rename", n, True) for n in (7, 8))],
+    [pytest.param(*kill, marks=[] if kill == _WORST_KILL else pytest.mark.slow) for kill in _KILLS],
 )
 def test_killed_at_any_step(filled: tuple[Site, Store], event: str, count: int, keep: bool) -> None:
     site, store = filled
@@ -512,7 +517,7 @@ def test_killed_at_any_step(filled: tuple[Site, Store], event: str, count: int, 
     assert not list((site.root / "maintenance").glob("[!.]*"))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3))])
 def test_recovery_that_is_killed_goes_on(filled: tuple[Site, Store], count: int) -> None:
     site, _store = filled
     backup = site.back_up()
