@@ -72,7 +72,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._errors import R
 
 
 def ensure_content(path: Path, content: str, wanted: _files.Attributes, *, check_mode: bool) -> str | None:
-    """Write the file where its content is another. Returns the old content then ("" where there was none), else None."""
+    """Write the file where its content is another. Returns the old one then ("" where there was none), else None."""
     present = None if path.is_symlink() else _files.read_file(path)
     if present and present[0] == content.encode():
         return None

@@ -11,15 +11,14 @@ import os
 import re
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.proxied import NAME, ProxiedSite, Puller
-from tests.support.registry import free_port
 from tests.support.tls import Certificates, make_certificates
 from tests.support.traefik import needs_traefik
 
@@ -211,6 +210,35 @@ def test_old_protocols_are_refused(proxied: ProxiedSite) -> None:
         assert proxied.curl("/healthz", *option, user=None).returncode == 35, option
 
 
+def test_testssl_finds_nothing(proxied: ProxiedSite, tmp_path: Path) -> None:
+    """No finding of severity MEDIUM or worse."""
+    report = tmp_path / "testssl.json"
+    # Protocols, ciphers, forward secrecy, the certificate, known attacks, headers; no DNS, no question to the network.
+    checks = ("-p", "-s", "-f", "-S", "-U", "-h")
+    done = subprocess.run(
+        [
+            *("testssl", "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none", *checks),
+            *("--severity", "MEDIUM", "--jsonfile", str(report), "--add-ca", str(proxied.ca)),
+            *("--ip", "127.0.0.1", f"{NAME}:{proxied.port}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    for checked in ("TLS 1.3", "FS is offered", "Strict Transport Security", "ROBOT", "Chain of trust"):
+        assert checked in done.stdout, done.stdout + done.stderr
+    found = {
+        one["id"]: f"{one['severity']}: {one['finding']}"
+        for one in json.loads(report.read_text(encoding="utf-8"))
+        # The rest is about testssl itself.
+        if one["severity"] in ("MEDIUM", "HIGH", "CRITICAL")
+    }
+    # An own authority has no server to ask whether a certificate was revoked.
+    assert found.pop("cert_revocation").startswith("HIGH: Neither CRL nor OCSP")
+    assert found == {}
+
+
 def test_the_access_log_knows_who_and_no_secret(proxied: ProxiedSite) -> None:
     status, headers = proxied.headers("/v2/logged/blobs/uploads/", "-X", "POST")
     assert status == 202
@@ -265,7 +293,8 @@ def test_pushes_are_told_to_come_back(proxied: ProxiedSite) -> None:
 def test_a_broken_snippet_is_refused(proxied: ProxiedSite) -> None:
     folder = proxied.root / "proxy"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    run = proxied.play(registry_proxy_config_extra="no_such_directive on;").failed()
+    broken = "http:\n  no_such_directive: on\n" if proxied.proxy == "traefik" else "no_such_directive on;"
+    run = proxied.play(registry_proxy_config_extra=broken).failed()
     assert f"{proxied.proxy} refuses its new configuration" in run.message
     assert "no_such_directive" in run.message
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -273,154 +302,71 @@ def test_a_broken_snippet_is_refused(proxied: ProxiedSite) -> None:
 
 
 def test_a_snippet_is_used(proxied: ProxiedSite) -> None:
-    snippets = {"nginx": "location = /hello { return 200 hi; }", "caddy": "handle /hello {\n\trespond hi\n}"}
+    snippets = {
+        "nginx": "location = /hello { return 200 normal; }",
+        "caddy": "handle /hello {\n\trespond normal\n}",
+        # Traefik has no answers of its own.
+        "traefik": "http:\n  routers:\n    hello: {entryPoints: [websecure], rule: Path(`/hello`), tls: {},"
+        " middlewares: [mode], service: gate}\n",
+    }
     started = proxied.service("proxy")["State"]["StartedAt"]
     proxied.play(registry_proxy_config_extra=snippets[proxied.proxy]).ok()
-    assert proxied.curl("/hello", user=None).stdout == "hi"
+    assert proxied.curl("/hello", user=None).stdout == "normal"
     assert proxied.service("proxy")["State"]["StartedAt"] == started, "it was reloaded, not restarted"
     proxied.play().ok()
     assert proxied.headers("/hello", user=None)[0] == 404
 
 
-def served(site: ProxiedSite) -> str:
-    """The fingerprint of the certificate that clients get."""
-    shown = subprocess.run(
-        ["openssl", "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", NAME],
-        input="",
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return subprocess.run(
-        ["openssl", "x509", "-noout", "-fingerprint", "-sha256"],
-        input=shown,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_a_certificate_is_renewed_and_the_authority_stays(proxied: ProxiedSite) -> None:
     authority, key = proxied.ca.read_bytes(), (proxied.root / "secrets" / "ca.key")
     assert key.stat().st_mode & 0o777 == 0o600
-    before, started = served(proxied), proxied.service("proxy")["State"]["StartedAt"]
+    before, started = proxied.served(), proxied.service("proxy")["State"]["StartedAt"]
     # Longer than it is valid: it must be renewed now.
     renewed = proxied.play(registry_tls_days=900, registry_tls_renew_days=600).ok()
     assert "certificates_selfsigned | Make or renew it" in renewed.changed
     assert proxied.ca.read_bytes() == authority
-    assert served(proxied) != before
+    assert proxied.served() != before
     assert proxied.service("proxy")["State"]["StartedAt"] == started
     assert proxied.play().ok().changed == []
 
 
 def test_certificate_and_key_from_files(fresh: ProxiedSite, tmp_path: Path) -> None:
-    (tmp_path / "tls").mkdir()
-    files = make_certificates(tmp_path / "tls", NAME)
-    fresh.ca.parent.mkdir(parents=True)
-    # The registry's own plays trust what the system trusts, and this authority is not among that.
+    for name in ("first", "renewed"):
+        (tmp_path / name).mkdir()
+    files = make_certificates(tmp_path / "first", NAME)
+    # The registry's own plays trust what the system trusts, and these authorities are not among that.
     run = fresh.play(**with_files(files), environment={"SSL_CERT_FILE": str(files.ca)}).ok()
     assert "certificates | From files" in run.changed
+    assert "PRIVATE KEY" not in run.output
     fresh.ca = files.ca
     assert fresh.headers("/v2/")[0] == 200
-    assert oct((fresh.root / "certs" / "server" / "server.key").stat().st_mode)[-3:] == "640"
-    assert "PRIVATE KEY" not in run.output
-    again = fresh.play(**with_files(files), environment={"SSL_CERT_FILE": str(files.ca)}).ok()
-    assert again.changed == []
+    assert (fresh.root / "certs" / "server" / "server.key").stat().st_mode & 0o777 == 0o640
+
+    started = fresh.service("proxy")["State"]["StartedAt"]
+    files = make_certificates(tmp_path / "renewed", NAME)
+    run = fresh.play(**with_files(files), environment={"SSL_CERT_FILE": str(files.ca)}).ok()
+    assert run.changed == ["certificates | From files", "stack | The proxy reads its files again"]
+    fresh.ca = files.ca
+    assert fresh.headers("/v2/")[0] == 200
+    assert fresh.service("proxy")["State"]["StartedAt"] == started, "it was reloaded, not restarted"
 
 
-class Pebble:
-    """An ACME authority on this machine, which the containers reach, too."""
-
-    def __init__(self, folder: Path, site: ProxiedSite) -> None:
-        self._folder = folder
-        self._port, self._management = free_port(), free_port()
-        inspect = ("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
-        gateway = site.docker(*inspect).stdout.strip()
-        self._files = make_certificates(folder, gateway, "localhost")
-        self.directory = f"https://{gateway}:{self._port}/dir"
-        settings = {
-            "listenAddress": f"{gateway}:{self._port}",
-            "managementListenAddress": f"127.0.0.1:{self._management}",
-            "certificate": str(self._files.certificate),
-            "privateKey": str(self._files.key),
-            "httpPort": site.http_port,
-            "tlsPort": site.port,
-        }
-        (folder / "pebble.json").write_text(json.dumps({"pebble": settings}), encoding="utf-8")
-        self._process = subprocess.Popen(
-            ["pebble", "-config", str(folder / "pebble.json")],
-            env={**os.environ, "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_VA_NOSLEEP": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def trusted(self) -> Path:
-        """A file with the authority of its own server, and that of what it issues."""
-        root = ["curl", "-sS", "--cacert", str(self._files.ca), "--retry", "20", "--retry-connrefused"]
-        issues = subprocess.run(
-            [*root, "--retry-delay", "1", f"https://localhost:{self._management}/roots/0"],
-            capture_output=True,
-            check=True,
-        ).stdout
-        bundle = self._folder / "bundle.crt"
-        bundle.write_bytes(self._files.ca.read_bytes() + issues)
-        return bundle
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-def wait_until(seconds: float, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(1)
-
-
-def test_acme_renews_by_itself_and_survives_its_authority(fresh: ProxiedSite, tmp_path: Path) -> None:
-    (tmp_path / "pebble").mkdir()
-    pebble = Pebble(tmp_path / "pebble", fresh)
-    status = fresh.root / "acme" / "status.json"
-    try:
-        fresh.ca = pebble.trusted()
-        acme = {
-            "registry_tls": "acme",
-            # pebble must find it.
-            "registry_hostname": "localhost",
-            "registry_acme_directory": pebble.directory,
-            "registry_acme_ca_file": str(fresh.ca),
-            "registry_acme_email": "ops@example.org",
-            # Longer than pebble's certificates are valid: each look renews.
-            "registry_tls_days": 5000,
-            "registry_tls_renew_days": 4000,
-            "__registry_acme_seconds": 10,
-            "__registry_acme_retry_seconds": 5,
-        }
-        fresh.play(**acme).ok()
-        assert fresh.services() == ["acme", "gate", "network", "proxy", "registry"]
-        fresh.url = f"https://localhost:{fresh.port}"
-        first, started = served(fresh), fresh.service("proxy")["State"]["StartedAt"]
-        with Puller(fresh, "/v2/") as puller:
-            wait_until(90, lambda: served(fresh) != first)
-            pebble.stop()
-            wait_until(90, lambda: json.loads(status.read_text(encoding="utf-8"))["ok"] is False)
-            last = served(fresh)
-        assert puller.failures == []
-        assert fresh.service("proxy")["State"]["StartedAt"] == started
-        assert "WARNING: the certificate could not be renewed" in fresh.play(**acme).ok().output
-        assert served(fresh) == last
-    finally:
-        pebble.stop()
+def test_check_mode_on_a_fresh_host(fresh: ProxiedSite) -> None:
+    run = fresh.play(check=True, diff=True).ok()
+    assert "present | Check mode makes no certificate and no configuration of the proxy" in run.changed
+    assert not fresh.root.exists()
+    assert fresh.services() == []
 
 
 def test_files_that_cannot_be_used(fresh: ProxiedSite, tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for name in ("one", "two", "old"):
         (tmp_path / name).mkdir()
     one, two = make_certificates(tmp_path / "one", NAME), make_certificates(tmp_path / "two", "other.test")
+    old = make_certificates(tmp_path / "old", NAME, valid_for=-timedelta(hours=1))
     cases = (
         (one._replace(key=two.key), "registry_tls_key: it does not belong to the certificate"),
         (two, f"registry_tls_certificate: it is for other.test, not for {NAME}"),
+        (old, "registry_tls_certificate: it expired on"),
         (one._replace(certificate=tmp_path / "missing.crt"), "missing.crt"),
         (one._replace(certificate=one.key), "registry_tls_certificate: there is none in PEM format"),
     )
@@ -450,7 +396,22 @@ def test_a_port_in_use(fresh: ProxiedSite) -> None:
         ({"registry_https_port": 0}, "is not a TCP port"),
         ({"registry_tls": "acme", "registry_http_port": 0}, "ACME asks for the challenge on port 80"),
         ({"registry_tls_renew_days": 400}, "must be less than registry_tls_days"),
+        (
+            {"registry_config": {"auth": {"htpasswd": {"realm": "r", "path": "/p"}}}},
+            "registry_config: auth: behind",
+        ),
+        ({"registry_config": {"http": {"addr": ":6000"}}}, "registry_config: http.addr: behind a proxy"),
+        ({"registry_users": [{"name": "a", "permissions": ["fly"]}]}, "'fly' is no permission"),
+        ({"registry_users": [{"name": "a", "permissions": []}]}, "permissions is empty"),
         ({"registry_proxy": "apache"}, "value of registry_proxy must be one of"),
+        (
+            {"registry_proxy": "traefik"},
+            "traefik is in no package of the distribution. Use registry_image_source",
+        ),
+        (
+            {"registry_proxy": "traefik", "registry_proxy_config_extra": "no_such_directive on;"},
+            "for Traefik, write YAML",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

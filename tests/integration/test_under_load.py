@@ -154,6 +154,37 @@ def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Pa
         assert copied.returncode == 0, copied.stderr
 
 
+def test_the_end_of_a_push_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
+    """No client repeats the request that stores the manifest, whatever it is told."""
+    assert proxied.login()
+    images = [f"{proxied.address}/held:{tag}" for tag in ("1", "2", "3")]
+    for image in images:
+        assert proxied.docker("tag", IMAGE, image).returncode == 0
+    assert proxied.docker("push", images[0]).returncode == 0
+    pulled = f"dir:{tmp_path / 'image'}"
+    assert proxied.skopeo("copy", f"docker://{images[0]}", pulled).returncode == 0
+    stack = Stack(proxied.root, url=proxied.url)
+    stack.stop()
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            pushes = [
+                executor.submit(proxied.docker, "push", images[1]),
+                executor.submit(proxied.skopeo, "copy", pulled, f"docker://{images[2]}"),
+            ]
+            time.sleep(3)
+            held = [not push.done() for push in pushes]
+            stack.start()
+            for push in pushes:
+                assert push.result().returncode == 0, push.result().stdout + push.result().stderr
+    finally:
+        stack.start()
+        for image in images:
+            proxied.docker("image", "rm", image)
+    assert held == [True, True]
+    for tag in ("2", "3"):
+        assert proxied.headers(f"/v2/held/manifests/{tag}")[0] == 200
+
+
 @pytest.mark.parametrize("proxied", ["nginx"], indirect=True)
 def test_restore_and_repair_behind_a_proxy(proxied: ProxiedSite) -> None:
     """The registry is stopped for both, and pulls of what is sound go on."""

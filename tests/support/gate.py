@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real gate process, and real proxies that ask it: nginx and Caddy, each on a loopback port of its own."""
+"""A real gate process, and real proxies that ask it: nginx, Caddy and Traefik, each on a loopback port of its own."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.modules import CHECKOUT
 from tests.support.registry import free_port, hash_password
+from tests.support.traefik import traefik_binary
 
 TIMEOUT = 30.0
 
@@ -112,6 +114,25 @@ http://127.0.0.1:{port} {{
         }}
     }}
 }}
+"""
+
+
+# The part of the role's own configuration that decides.
+_TRAEFIK = """
+http:
+  routers:
+    token: {{rule: Path(`/v2/token`), priority: 20, service: gate}}
+    all: {{rule: PathPrefix(`/`), priority: 10, middlewares: [question, gate, clean], service: registry}}
+  middlewares:
+    question:
+      headers: {{customRequestHeaders: {{X-Original-Method: "", X-Original-Uri: ""}}}}
+    gate:
+      forwardAuth: {{address: "http://127.0.0.1:{gate}/auth", headerField: X-User, maxResponseBodySize: 65536}}
+    clean:
+      headers: {{customRequestHeaders: {{Authorization: "", X-User: ""}}}}
+  services:
+    gate: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{gate}"}}]}}}}
+    registry: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{registry}"}}]}}}}
 """
 
 
@@ -234,6 +255,25 @@ def running_caddy(folder: Path, gate: int, registry: int) -> Iterator[int]:
     command = ["/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", str(config)]
     homes = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
     with process(command, folder / "caddy.log", port, **homes):
+        yield port
+
+
+@contextmanager
+def running_traefik(folder: Path, gate: int, registry: int) -> Iterator[int]:
+    """Traefik, likewise."""
+    port = free_port()
+    config = folder / "dynamic.yml"
+    config.write_text(_TRAEFIK.format(gate=gate, registry=registry), encoding="utf-8")
+    options = [
+        *("--global.checknewversion=false", "--log.level=ERROR", f"--providers.file.filename={config}"),
+        *(f"--entrypoints.web.address=127.0.0.1:{port}", "--entrypoints.web.http.sanitizepath=false"),
+    ]
+    with process([traefik_binary(), *options], folder / "traefik.log", port):
+        # It listens before it has read what it is to do.
+        deadline = time.monotonic() + TIMEOUT
+        while send(port, "GET /v2/ HTTP/1.1").status == HTTPStatus.NOT_FOUND:
+            assert time.monotonic() < deadline, (folder / "traefik.log").read_text(encoding="utf-8")
+            time.sleep(0.02)
         yield port
 
 

@@ -129,6 +129,23 @@ class ProxiedSite(Site):
             timeout=300,
         )
 
+    def served(self) -> str:
+        """The fingerprint of the certificate that clients get; empty where there is none."""
+        shown = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{self.port}", "-servername", NAME],
+            input="",
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        return subprocess.run(
+            ["openssl", "x509", "-noout", "-fingerprint", "-sha256"],
+            input=shown,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
     def log(self) -> list[dict[str, Any]]:
         """The proxy's access log: what each line says under the names of nginx."""
         lines = self.docker("logs", f"{self.project}-proxy-1")

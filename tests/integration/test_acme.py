@@ -1,0 +1,99 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates from an ACME authority: they come, are renewed while pulls go on, and a failure keeps the old one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.pebble import Pebble
+from tests.support.proxied import NAME, ProxiedSite, Puller
+
+#: Seconds. Caddy renews when a third of it is left; nginx's helper always, with the variables below.
+LIFETIME = {"nginx": 86400, "caddy": 60}
+#: Extra variables: these go over what the role itself sets.
+QUICKLY: dict[str, Any] = {
+    "__registry_acme_seconds": 10,
+    "__registry_acme_retry_seconds": 5,
+    "__registry_caddy_renew_interval": "2s",
+}
+WARNING = "WARNING: the certificate could not be renewed"
+
+
+@pytest.fixture(params=("nginx", "caddy"))
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProxiedSite]:
+    """One that is not there yet."""
+    site = ProxiedSite(tmp_path, request.param)
+    yield site
+    site.remove()
+
+
+@pytest.fixture
+def pebble(site: ProxiedSite, tmp_path: Path) -> Iterator[Pebble]:
+    """An authority that is there before the site."""
+    pebble = Pebble(tmp_path / "pebble", site, lifetime=LIFETIME[site.proxy])
+    site.ca = pebble.trusted
+    site.variables |= {
+        "registry_tls": "acme",
+        "registry_acme_directory": pebble.directory,
+        "registry_acme_ca_file": str(pebble.trusted),
+        "registry_acme_email": "ops@example.org",
+        # Each look renews.
+        "registry_tls_days": 5000,
+        "registry_tls_renew_days": 4000,
+    }
+    yield pebble
+    pebble.stop()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came that {what}"
+        time.sleep(0.5)
+
+
+def report(site: ProxiedSite) -> str:
+    """What the documentation tells people to read."""
+    name = {"nginx": "status.json", "caddy": "tls.log"}[site.proxy]
+    return (site.root / "acme" / name).read_text(encoding="utf-8")
+
+
+def failures(site: ProxiedSite) -> int:
+    """How many failed attempts the report speaks of, or whether the last one failed."""
+    return report(site).count({"nginx": '"ok": false', "caddy": '"level":"error"'}[site.proxy])
+
+
+def test_renewal_with_and_without_an_authority(site: ProxiedSite, pebble: Pebble) -> None:
+    site.play(**QUICKLY).ok()
+    first, started = site.served(), site.service("proxy")["State"]["StartedAt"]
+    with Puller(site, "/v2/") as puller:
+        wait_until(lambda: site.served() != first, "the certificate was renewed")
+        pebble.leads_elsewhere(NAME)
+        wait_until(lambda: failures(site) > 0, "the report told of the wrong name")
+        assert "127.0.0.2" in report(site)
+        kept = site.served()
+        pebble.stop()
+        wait_until(
+            lambda: "connection refused" in report(site), "the report told of the authority that is down"
+        )
+    assert puller.failures == []
+    assert puller.count > 10
+    assert site.served() == kept
+    assert site.service("proxy")["State"]["StartedAt"] == started, "it was never restarted"
+    again = site.play(**QUICKLY)
+    assert WARNING in again.output
+
+
+def test_a_name_that_leads_elsewhere(site: ProxiedSite, pebble: Pebble) -> None:
+    pebble.leads_elsewhere(NAME)
+    run = site.play(**QUICKLY).failed()
+    assert f"get a certificate for {NAME} from {pebble.directory}" in run.message
+    assert "127.0.0.2" in run.message
+    assert "The name must lead to this host" in run.message

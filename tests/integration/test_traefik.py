@@ -1,0 +1,73 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is Traefik's own: certificates that it gets itself, and certificates that it must not take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.pebble import Pebble
+from tests.support.proxied import NAME, ProxiedSite
+from tests.support.tls import make_certificates
+from tests.support.traefik import needs_traefik
+
+pytestmark = [needs_traefik, pytest.mark.xdist_group("traefik")]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ProxiedSite]:
+    """One that is not there yet."""
+    site = ProxiedSite(tmp_path, "traefik")
+    yield site
+    site.remove()
+
+
+def test_it_gets_its_certificate_itself(site: ProxiedSite, tmp_path: Path) -> None:
+    pebble = Pebble(tmp_path / "pebble", site, lifetime=86400)
+    try:
+        site.ca = pebble.trusted
+        site.variables |= {
+            "registry_tls": "acme",
+            "registry_acme_directory": pebble.directory,
+            "registry_acme_ca_file": str(pebble.trusted),
+            "registry_acme_email": "ops@example.org",
+        }
+        pebble.leads_elsewhere(NAME)
+        run = site.play().failed()
+        assert f"get a certificate for {NAME} from {pebble.directory}" in run.message
+        assert "127.0.0.2" in run.message
+        pebble.leads_here(NAME)
+        site.docker("restart", f"{site.project}-proxy-1")
+        site.play().ok()
+        store = site.root / "acme" / "traefik.json"
+        assert store.stat().st_mode & 0o777 == 0o600
+        issued = site.served()
+        pebble.stop()
+        assert site.play().ok().changed == []
+        assert site.served() == issued
+    finally:
+        pebble.stop()
+
+
+def test_a_certificate_that_does_not_fit_is_never_used(site: ProxiedSite, tmp_path: Path) -> None:
+    site.play().ok()
+    before = site.served()
+    (tmp_path / "tls").mkdir()
+    other = make_certificates(tmp_path / "tls", NAME)
+    certificate, key = (site.root / "certs" / "server" / f"server.{kind}" for kind in ("crt", "key"))
+    certificate.write_bytes(other.certificate.read_bytes())
+    refused = site.docker("exec", f"{site.project}-proxy-1", "/bin/sh", "/proxy/reload")
+    assert refused.returncode != 0
+    assert "private key does not match public key" in refused.stderr
+    assert site.served() == before
+    # The proxy looks by itself, and takes the pair once it is one.
+    key.write_bytes(other.key.read_bytes())
+    deadline = time.monotonic() + 60
+    while site.served() == before:
+        assert time.monotonic() < deadline
+        time.sleep(1)
