@@ -12,6 +12,7 @@ import functools
 import logging
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ MAX_COST = 15
 MAX_BYTES = 72
 
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+_loading = threading.Lock()
 
 _OTHER_HASHES = (
     ("$apr1$", "an MD5 (apr1) hash"),
@@ -93,9 +96,15 @@ def problem_of(password: str) -> str | None:
     return None
 
 
-@functools.cache
 def load() -> Any:
-    """Load passlib's bcrypt and try it out; call it before several threads do. Raises HashingUnavailable."""
+    """Load passlib's bcrypt and try it out, once. Raises HashingUnavailable."""
+    # passlib's own loading fails where several threads begin at once.
+    with _loading:
+        return _load()
+
+
+@functools.cache
+def _load() -> Any:
     try:
         with _quiet():
             from passlib.hash import bcrypt  # a host where nothing is hashed needs neither

@@ -23,7 +23,7 @@ from tests.support.tls import Certificates, make_certificates
 from tests.support.traefik import needs_traefik
 
 IMAGE = "dockyard/registry:2-packages"
-BLOB_MIB = 300
+BLOB_MIB = 2048
 #: Each by one worker only: the stack is shared.
 PROXIES = [
     pytest.param("nginx", marks=pytest.mark.xdist_group("nginx")),
@@ -170,7 +170,10 @@ def test_an_upload_is_streamed(proxied: ProxiedSite, tmp_path: Path) -> None:
 
     pulled = proxied.curl(f"/v2/big/blobs/sha256:{digest.hexdigest()}", "-o", str(tmp_path / "pulled"))
     assert pulled.returncode == 0, pulled.stderr
-    assert hashlib.sha256((tmp_path / "pulled").read_bytes()).hexdigest() == digest.hexdigest()
+    with (tmp_path / "pulled").open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == digest.hexdigest()
+    for path in (blob, tmp_path / "pulled"):
+        path.unlink()
 
 
 def test_plain_http_is_redirected(proxied: ProxiedSite) -> None:
@@ -401,6 +404,14 @@ def test_a_port_in_use(fresh: ProxiedSite) -> None:
             "registry_config: auth: behind",
         ),
         ({"registry_config": {"http": {"addr": ":6000"}}}, "registry_config: http.addr: behind a proxy"),
+        (
+            {
+                "registry_image_source": "archive",
+                "registry_image_archive": "a",
+                "registry_proxy_image_archive": "b",
+            },
+            "registry_proxy_image_archive, registry_gate_image_archive: name the files",
+        ),
         ({"registry_users": [{"name": "a", "permissions": ["fly"]}]}, "'fly' is no permission"),
         ({"registry_users": [{"name": "a", "permissions": []}]}, "permissions is empty"),
         ({"registry_proxy": "apache"}, "value of registry_proxy must be one of"),

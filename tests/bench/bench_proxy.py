@@ -1,0 +1,141 @@
+# Copyright (c) 2026 Dockyard maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a proxy with TLS costs: pushing and pulling one large layer, direct and through each proxy.
+
+    DOCKYARD_LAYER_MIB=1024 python tests/bench/bench_proxy.py
+
+The client is curl, on the same two cores; so its own TLS counts as well. CPU is what the containers of the stack used
+(cgroup), in seconds. `direct` is plain HTTP to a registry without authentication behind nothing but the engine's port.
+Best of three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
+
+from tests.support.proxied import ProxiedSite
+from tests.support.site import Site
+
+MIB = int(os.environ.get("DOCKYARD_LAYER_MIB", "1024"))
+ROUNDS = 3
+ROW = "{:10}{:>8}{:>10}{:>8}{:>10}{:>10}"
+
+
+class Layer(NamedTuple):
+    path: Path
+    digest: str
+
+
+class Took(NamedTuple):
+    push: float
+    pull: float
+    cpu: float
+
+
+def make_layer(folder: Path, number: int) -> Layer:
+    """Not compressible, and another one each time: what a registry has is not sent again."""
+    path = folder / f"layer-{number}"
+    block = os.urandom(1024**2)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for index in range(MIB):
+            part = index.to_bytes(8, "big") + block[8:]
+            digest.update(part)
+            file.write(part)
+    return Layer(path, f"sha256:{digest.hexdigest()}")
+
+
+def cpu_seconds(site: Site) -> float:
+    """What all containers of the stack have used so far."""
+    label = f"label=com.docker.compose.project={site.project}"
+    total = 0.0
+    for container in site.docker("ps", "--quiet", "--no-trunc", "--filter", label).stdout.split():
+        one = Path("/sys/fs/cgroup/cpuacct/docker", container, "cpuacct.usage")
+        two = Path("/sys/fs/cgroup/system.slice", f"docker-{container}.scope", "cpu.stat")
+        if one.exists():
+            total += int(one.read_text()) / 1e9
+        else:
+            total += int(two.read_text().split()[1]) / 1e6
+    return total
+
+
+def curl(*arguments: str) -> str:
+    return subprocess.run(
+        ["curl", "-sS", "--fail", *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def measure(site: Site, url: str, options: list[str], folder: Path) -> Took:
+    best = Took(float("inf"), float("inf"), float("inf"))
+    for number in range(ROUNDS):
+        layer = make_layer(folder, number)
+        begun_cpu = cpu_seconds(site)
+        begun = time.monotonic()
+        head = curl(*options, "-X", "POST", "-D", "-", f"{url}/v2/big/blobs/uploads/")
+        place = next(
+            line.split(": ", 1)[1].strip()
+            for line in head.splitlines()
+            if line.lower().startswith("location")
+        )
+        place = place if place.startswith("http") else url + place
+        octets = ("-H", "Content-Type: application/octet-stream", "-H", "Expect:")
+        curl(*options, *octets, "-X", "PUT", "-T", str(layer.path), f"{place}&digest={layer.digest}")
+        pushed = time.monotonic()
+        curl(*options, "-o", "/dev/null", f"{url}/v2/big/blobs/{layer.digest}")
+        took = Took(pushed - begun, time.monotonic() - pushed, cpu_seconds(site) - begun_cpu)
+        best = Took(*(min(pair) for pair in zip(best, took, strict=True)))
+        layer.path.unlink()
+    return best
+
+
+def direct(folder: Path) -> Took:
+    site = Site(folder)
+    site.variables |= {"registry_image_source": "packages", "registry_config": {"auth": None}}
+    try:
+        site.play(registry_users=[], registry_check_writes=False).ok()
+        return measure(site, site.url, [], folder)
+    finally:
+        site.remove()
+
+
+def through(proxy: str, folder: Path) -> Took:
+    site = ProxiedSite(folder, proxy)
+    try:
+        site.play().ok()
+        login = ["--user", f"admin:{site.password('admin')}"]
+        options = ["--cacert", str(site.ca), "--resolve", f"registry.test:{site.port}:127.0.0.1", *login]
+        return measure(site, site.url, options, folder)
+    finally:
+        site.remove()
+
+
+def main() -> None:
+    print(ROW.format(f"{MIB} MiB", "push s", "of direct", "pull s", "of direct", "CPU s"), flush=True)
+    base: Took | None = None
+    for name in ("direct", "nginx", "caddy"):
+        with tempfile.TemporaryDirectory() as folder:
+            took = direct(Path(folder)) if name == "direct" else through(name, Path(folder))
+        base = base or took
+        print(
+            ROW.format(
+                *(name, f"{took.push:.2f}", f"{took.push / base.push:.2f}"),
+                *(f"{took.pull:.2f}", f"{took.pull / base.pull:.2f}", f"{took.cpu:.2f}"),
+            ),
+            flush=True,
+        )
+    print("goal: a pull takes at most 1.15 of direct; the rest of the difference is what TLS costs")
+
+
+if __name__ == "__main__":
+    main()
