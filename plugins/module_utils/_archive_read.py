@@ -18,7 +18,7 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
@@ -91,7 +91,8 @@ class Archive:
     @contextmanager
     def open(path: str | os.PathLike[str], *, identity: str | None = None) -> Iterator[Archive]:
         """`identity` is the file with the key of an archive that was encrypted with age."""
-        with open_stream(path, identity=identity) as stream:
+        with ExitStack() as opened:
+            stream = opened.enter_context(open_stream(path, identity=identity))
             yield Archive(os.fspath(path), stream)
 
     def inventory(self) -> dict[str, Any]:
@@ -158,7 +159,8 @@ class Archive:
 
     def _blob(self, member: Member) -> Iterator[Member]:
         digest = blob_of(member.path)
-        assert digest is not None  # noqa: S101 (for the type checker)
+        if digest is None:
+            raise ArchiveError(f"read {self.path}: {member.path} is no blob")
         if member.path <= self._last_blob:
             raise ArchiveError(f"read {self.path}: {member.path} is not in its order, or in it twice")
         self._last_blob = member.path
@@ -247,8 +249,7 @@ def _member(path: str, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     if not info.isreg() or info.issparse() or info.size < 0 or not math.isfinite(info.mtime):
         kind = "a link" if info.issym() or info.islnk() else "no plain file"
         raise ArchiveError(f"read {path}: it holds {info.name!r}, which is {kind}; nothing of it is used")
-    content = tar.extractfile(info)
-    assert content is not None  # noqa: S101 (it is a file)
+    content = cast("IO[bytes]", tar.extractfile(info))
     return Member(info.name, info.size, info.mtime, info.mode, _Translated(path, content))
 
 
@@ -391,8 +392,7 @@ def _through(name: str, commands: list[list[str]], file: IO[bytes]) -> Iterator[
         process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if source is not file:
             source.close()
-        assert process.stdout is not None  # noqa: S101 (for the type checker)
-        source = process.stdout
+        source = cast("IO[bytes]", process.stdout)
         processes.append(process)
     output = _Watched(name, source, commands, processes)
     try:

@@ -20,7 +20,7 @@ import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from ._archive_format import (
     BLOBS,
@@ -313,17 +313,13 @@ class _Programs:
             )
             if isinstance(source, io.IOBase):
                 source.close()
-            assert process.stdout is not None  # noqa: S101 (for the type checker)
-            source = process.stdout
+            source = cast("IO[bytes]", process.stdout)
             self._processes.append(process)
-        first = self._processes[0].stdin
-        assert first is not None  # noqa: S101
-        self._input = first
+        self._input = cast("IO[bytes]", self._processes[0].stdin)
         self._feeding: Worker[bytes] = Worker(self._feed)
         # One job: to copy until the end.
         self._draining: Worker[IO[bytes]] = Worker(self._drain)
-        assert self._processes[-1].stdout is not None  # noqa: S101
-        self._draining.put(self._processes[-1].stdout)
+        self._draining.put(cast("IO[bytes]", self._processes[-1].stdout))
 
     def write(self, piece: bytes) -> None:
         try:

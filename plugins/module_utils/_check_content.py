@@ -184,7 +184,7 @@ class Reader:
     def look_at(self, digest: Digest) -> Seen | Problem | None:
         """Read one blob; None where there is none, or somebody is writing it."""
         seen = self._read_once(digest)
-        for _ in range(_ATTEMPTS):
+        for _attempt in range(_ATTEMPTS):
             if not isinstance(seen, Seen) or not seen.corrupt:
                 return seen
             status = self._storage.blob_status(digest)

@@ -37,7 +37,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Union, cast
 from urllib.parse import quote
 
 from . import _bcrypt
@@ -246,9 +246,7 @@ class Gate:
         try:
             if await self._credentials.check(user, password, ask.address):
                 return then(user)
-            print(
-                f"wrong password: user {user[:64]!r} from {ask.address[:64]!r}", file=sys.stderr, flush=True
-            )
+            _log(f"wrong password: user {user[:64]!r} from {ask.address[:64]!r}")
             return self._wrong(ask)
         except RegistryError as error:
             return _refusal(error)
@@ -293,6 +291,11 @@ class Gate:
         return self._credentials.sign("token", name, end, password_hash or "")
 
 
+def _log(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 async def _listens(port: int) -> bool:
     try:
         _reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -330,7 +333,7 @@ def _refusal(error: RegistryError) -> Answer:
     if isinstance(error, TooMany):
         wait = ("Retry-After", str(error.seconds))
         return _problem(HTTPStatus.TOO_MANY_REQUESTS, "TOOMANYREQUESTS", str(error), wait)
-    print(f"gate: {error}", file=sys.stderr, flush=True)
+    _log(f"gate: {error}")
     if isinstance(error, Unreadable):
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "users or rights cannot be read")
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", "the proxy does not ask as it should")
@@ -367,11 +370,10 @@ class Connection(asyncio.Protocol):
         self.deadline = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a fact of create_server, for the reader
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self.deadline = time.monotonic() + HEAD_SECONDS
         if len(self._connections) >= MAX_CONNECTIONS:
-            transport.abort()
+            self._transport.abort()
         self._connections.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -436,7 +438,7 @@ async def serve(gate: Gate, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await loop.create_server(lambda: Connection(gate, connections), host, port, backlog=512)
-    print(f"gate: listening on {host}:{port}", file=sys.stderr, flush=True)
+    _log(f"gate: listening on {host}:{port}")
     while not stop.is_set():
         try:
             await asyncio.wait_for(stop.wait(), HEAD_SECONDS / 4)

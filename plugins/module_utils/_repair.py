@@ -214,7 +214,7 @@ class _Repair:
             *(self._repair_access, self._repair_blob),
             *(self._repair_link, self._remove_dangling),
         )
-        for _ in range(_ROUNDS):
+        for _round in range(_ROUNDS):
             # A step is only taken when those before it can do nothing more: a manifest that has come back says
             # which blobs to fetch, and until they are there, links to them only seem to lead nowhere.
             for step in steps:

@@ -319,7 +319,7 @@ def _make_folders(root: Path, folder: Path) -> None:
 
 def _rename(source: Path, target: Path) -> None:
     source.rename(target)
-    for folder in {source.parent, target.parent}:
+    for folder in sorted({source.parent, target.parent}):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

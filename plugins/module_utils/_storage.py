@@ -473,7 +473,7 @@ class Storage:
             if status is not None and not _may_use(status, uid, gid, writing=True):
                 yield _no_access(folder, status, 0)
         for path, status, inside in self._denied_below(self._data, uid, gid):
-            yield _no_access(path, status, sum(1 for _ in inside))
+            yield _no_access(path, status, sum(1 for _path in inside))
 
     # What is in it
 
@@ -630,7 +630,7 @@ class Storage:
                 pass
         except OSError as error:
             raise _failed("make a folder for", aside, error) from error
-        kept = self.put_back(path, aside) if copy else self.take_aside(path, aside)
+        kept = self.put_back(aside=path, path=aside) if copy else self.take_aside(path, aside)
         return aside if kept else None
 
     def quarantine_path(self, path: str, run: str) -> str:
