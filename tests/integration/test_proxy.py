@@ -23,7 +23,7 @@ from tests.support.tls import Certificates, make_certificates
 from tests.support.traefik import needs_traefik
 
 IMAGE = "dockyard/registry:2-packages"
-BLOB_MIB = 2048
+BLOB_MIB = 300
 #: Each by one worker only: the stack is shared.
 PROXIES = [
     pytest.param("nginx", marks=pytest.mark.xdist_group("nginx")),
