@@ -16,7 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.dockyard.registry.plugins.module_utils._archive import is_archive_name
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
-from ansible_collections.dockyard.registry.plugins.module_utils._files import atomic_write
+from ansible_collections.dockyard.registry.plugins.module_utils._files import atomic_write, sync_folder
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -88,7 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible has no types
                 raise RegistryError(f"copy {file['path']}: it is not what its sum says; check it on the host")
         _write_beside(target, file)
         partial.replace(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
         return copied
 
     def _copy(self, file: dict[str, Any], partial: Path) -> int:
@@ -136,11 +136,3 @@ def _write_beside(target: Path, file: dict[str, Any]) -> None:
         content = text.encode()
         if ending in _ENDINGS and not (path.is_file() and path.read_bytes() == content):
             atomic_write(path, content, mode=0o600)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

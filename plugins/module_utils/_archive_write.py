@@ -36,7 +36,7 @@ from ._archive_format import (
     require_tool,
     sidecar_of,
 )
-from ._files import atomic_write
+from ._files import atomic_write, sync_folder
 from ._reference import Digest
 from ._table import timestamp
 
@@ -161,7 +161,7 @@ class ArchiveWriter:
             fields = {**self._header, **sidecar, "sha256": sha256, "size": size}
             atomic_write(sidecar_of(self.path), json.dumps(fields, indent=1).encode(), mode=0o600)
             self._partial.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise self._failed(error) from error
         return Written(self.path, size, sha256)
@@ -410,11 +410,3 @@ def _name_of(file: BinaryIO) -> str:
         with suppress(OSError):
             return str(Path(f"/proc/self/fd/{name}").readlink())
     return str(name)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

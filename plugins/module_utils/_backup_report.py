@@ -8,7 +8,6 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,9 +15,7 @@ from ._archive import Encryption
 from ._backup_contents import BackupError
 from ._backup_folder import Keep, Listed
 from ._table import counted, minute, size, table, timestamp
-
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)")
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+from ._times import seconds_in
 
 
 def keep_from(option: Mapping[str, Any]) -> Keep:
@@ -117,7 +114,7 @@ def _number(option: Mapping[str, Any], key: str) -> int | None:
 def _seconds(value: Any) -> float | None:
     if value is None:
         return None
-    found = _TIME.fullmatch(str(value))
-    if isinstance(value, bool) or found is None:
+    seconds = None if isinstance(value, bool) else seconds_in(str(value))
+    if seconds is None:
         raise BackupError(f"keep: age: a time such as 12h, 30d or 8w belongs here, got {value!r}")
-    return float(found[1]) * _SECONDS[found[2]]
+    return seconds

@@ -15,7 +15,6 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,9 +47,6 @@ OPERATION = "garbage-collection"
 _IDLE_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _SHOWN = 5
-
-_TIME = re.compile(r"([0-9]+(?:[.][0-9]+)?)([smhdw]?)")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _SWEEPING = "sweeping"
 _CHECKED = "checked"
@@ -111,16 +107,6 @@ def quiet(service: Service) -> Iterator[Window]:
             # The engine may have been busy; a registry that is really broken says so again.
             service.start()
         window.seconds = time.monotonic() - begun
-
-
-def parse_time(text: str | None, option: str) -> float | None:
-    """Seconds, from a number of them or a time such as `90m`, `12h`, `7d`, `2w`; None from None."""
-    if text is None:
-        return None
-    match = _TIME.fullmatch(text.strip())
-    if match is None:
-        raise RegistryError(f"{option}: {text!r} is no time; write seconds, or 90m, 12h, 7d or 2w")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -162,11 +162,16 @@ def atomic_write(
             with suppress(FileNotFoundError):
                 new.unlink()
             raise
-        with _opened(target.parent, os.O_DIRECTORY) as folder:
-            os.fsync(folder)
+        sync_folder(target.parent)
         return mtime_ns
     except OSError as error:
         raise _failed("write", target, error) from error
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the disk keep which names a folder holds. Raises OSError."""
+    with _opened(path, os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._errors import RegistryError
-from ._files import Attributes, atomic_write, attributes_of, read_file
+from ._files import Attributes, atomic_write, attributes_of, read_file, sync_folder
 from ._journal import Journal
 from ._service import Service
 
@@ -320,11 +320,7 @@ def _make_folders(root: Path, folder: Path) -> None:
 def _rename(source: Path, target: Path) -> None:
     source.rename(target)
     for folder in sorted({source.parent, target.parent}):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
 
 def _remove(path: str | os.PathLike[str]) -> None:

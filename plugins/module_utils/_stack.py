@@ -24,17 +24,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._service import Ran, ServiceError, run_program
+from ._compose import Compose
+from ._service import Ran, ServiceError
 from ._switch import Switch
 from ._understudy import Understudy
 
 CONFIG_PATH = "/etc/registry/config.yml"
 _REGISTRY_PORT = 5000
 
-_LOG_LINES = 12
 _POLL_SECONDS = 0.05
-# Longer than any time that the registry may be given to end.
-_COMMAND_TIMEOUT_SECONDS = 900.0
 # What a proxy says of a registry that is not there yet, and a registry that is not healthy yet.
 _NOT_READY = frozenset({502, 503, 504})
 
@@ -77,7 +75,7 @@ class Stack:
         url: str = "",
         patience: float = 120.0,
     ) -> None:
-        self._folder = os.fspath(project_directory)
+        self._compose = Compose(project_directory)
         self._service = service
         self._patience = patience
         self._switch = Switch(project_directory, patience=patience)
@@ -88,23 +86,23 @@ class Stack:
 
     def is_running(self) -> bool:
         """Whether it is there, be it that the engine starts it again and again."""
-        found = self._compose(
+        found = self._compose.must(
             "look at", "ps", "--quiet", "--status", "running", "--status", "restarting", self._service
         )
         return bool(found.strip())
 
     def stop(self) -> None:
         if self.is_running():
-            self._understudy.wait(self._folder, self._service, self._project)
+            self._understudy.wait(self._compose.folder, self._service, self._project)
         # What start() needs to know is asked for while people can still pull.
         self._address = self._published_url() or self._url
         self._remove_one_offs()
         self._switch.enter()
-        self._compose("stop", "stop", self._service)
+        self._compose.must("stop", "stop", self._service)
 
     def start(self) -> None:
         self._remove_one_offs()
-        self._compose(
+        self._compose.must(
             "start",
             *("up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--pull", "never", self._service),
         )
@@ -114,7 +112,8 @@ class Stack:
     def garbage_collect(self, *, dry_run: bool) -> Ran:
         command = ["garbage-collect", *(["--dry-run"] if dry_run else []), CONFIG_PATH]
         once = ("run", "--rm", "--no-deps", "-T", self._service)
-        return self._run(*self._compose_command(*once, *command), timeout=None)
+        done = self._compose.run(*once, *command, forever=True)
+        return Ran(done.returncode, done.stdout + done.stderr)
 
     @contextmanager
     def scratch(self, data: Path) -> Iterator[str]:
@@ -129,7 +128,7 @@ class Stack:
             registry = settings["services"][self._service]
             user = registry.get("user", "")
             try:
-                container = self._docker(
+                container = self._compose.docker(
                     "start a registry beside",
                     *("run", "--detach", "--pull", "never", "--label", mine, *_CLOSED),
                     *(("--user", str(user)) if user else ()),
@@ -138,10 +137,12 @@ class Stack:
                     *("--volume", f"{folder}:/etc/registry:ro", "--volume", f"{data}:/var/lib/registry:ro"),
                     *(registry["image"], "serve", CONFIG_PATH),
                 ).strip()
-                address = self._docker("look at", "port", container, f"{_REGISTRY_PORT}/tcp").split()[0]
+                address = self._compose.docker("look at", "port", container, f"{_REGISTRY_PORT}/tcp").split()[
+                    0
+                ]
                 self._wait_for(
                     f"http://{address}",
-                    lambda: self._output("docker", "logs", "--tail", str(_LOG_LINES), container),
+                    lambda: self._compose.container_logs(container),
                 )
                 yield f"http://{address}"
             finally:
@@ -159,13 +160,15 @@ class Stack:
     def _settings(self) -> dict[str, Any]:
         """The project as Compose understands it."""
         if not self._read_settings:
-            text = self._compose("read the project of", "config", "--format", "json")
+            text = self._compose.must("read the project of", "config", "--format", "json")
             try:
                 settings: dict[str, Any] = json.loads(text)
             except ValueError as error:
-                raise ServiceError(f"{self._folder}: docker compose config says no JSON ({error})") from error
+                raise ServiceError(
+                    f"{self._compose.folder}: docker compose config says no JSON ({error})"
+                ) from error
             if self._service not in settings.get("services", {}):
-                raise ServiceError(f"{self._folder}: its compose.yml has no service {self._service}")
+                raise ServiceError(f"{self._compose.folder}: its compose.yml has no service {self._service}")
             self._read_settings = settings
         return self._read_settings
 
@@ -183,7 +186,7 @@ class Stack:
 
     def _published_url(self) -> str:
         """Where the host reaches it; empty where it publishes no port."""
-        address = self._output(*self._compose_command("port", self._service, str(_REGISTRY_PORT))).strip()
+        address = self._compose.output("port", self._service, str(_REGISTRY_PORT))
         host, _colon, port = address.rpartition(":")
         if not port.isdigit() or port == "0":
             return ""
@@ -197,9 +200,10 @@ class Stack:
         url = self._address or self._published_url() or self._url
         if not url:
             raise ServiceError(
-                f"start {self._named}: it publishes no port, so nobody can ask whether it works; name its address (url)"
+                f"start {self._compose.name}: it publishes no port, so nobody can ask whether it works; "
+                "name its address (url)"
             )
-        self._wait_for(url, self._log)
+        self._wait_for(url, lambda: self._compose.logs(self._service))
 
     def _wait_for(self, url: str, log: Callable[[], str]) -> None:
         deadline = time.monotonic() + self._patience
@@ -209,53 +213,17 @@ class Stack:
                 return
             if time.monotonic() > deadline:
                 raise ServiceError(
-                    f"start {self._named}: no answer from {url} within {self._patience:g} s ({problem}). "
+                    f"start {self._compose.name}: no answer from {url} within {self._patience:g} s ({problem}). "
                     f"The end of its log:\n{log()}"
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _log(self) -> str:
-        return self._output(
-            *self._compose_command("logs", "--no-log-prefix", "--tail", str(_LOG_LINES), self._service)
-        )
-
-    @property
-    def _named(self) -> str:
-        return f"the registry of {self._folder}"
-
-    def _compose_command(self, *arguments: str) -> tuple[str, ...]:
-        return ("docker", "compose", "--project-directory", self._folder, *arguments)
-
-    def _compose(self, operation: str, *arguments: str) -> str:
-        return self._must(operation, *self._compose_command(*arguments))
-
-    def _docker(self, operation: str, *arguments: str) -> str:
-        return self._must(operation, "docker", *arguments)
-
     def _remove(self, *filters: str) -> None:
         """Remove the containers with these labels."""
         chosen = [argument for one in filters for argument in ("--filter", one)]
-        containers = self._docker("look at", "ps", "--all", "--quiet", *chosen).split()
+        containers = self._compose.docker("look at", "ps", "--all", "--quiet", *chosen).split()
         if containers:
-            self._docker("clean up beside", "rm", "--force", "--volumes", *containers)
-
-    def _must(self, operation: str, *command: str) -> str:
-        """What a command prints. Raises ServiceError with all it says where it fails."""
-        done = run_program(self._named, command, _COMMAND_TIMEOUT_SECONDS)
-        if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_LOG_LINES:]
-            raise ServiceError(
-                f"{operation} {self._named}: `{' '.join(command)}` ended with {done.returncode}: "
-                + "\n".join(said)
-            )
-        return done.stdout
-
-    def _output(self, *command: str) -> str:
-        return self._run(*command).output
-
-    def _run(self, *command: str, timeout: float | None = _COMMAND_TIMEOUT_SECONDS) -> Ran:
-        done = run_program(self._named, command, timeout)
-        return Ran(done.returncode, done.stdout + done.stderr)
+            self._compose.docker("clean up beside", "rm", "--force", "--volumes", *containers)
 
 
 def _ask(url: str) -> str:

@@ -15,13 +15,13 @@ What the switch says is a symbolic link, `proxy/switch.*`, which the proxy's con
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._service import ServiceError, run_program
+from ._compose import Compose
+from ._service import ServiceError
 
 NORMAL, MAINTENANCE = "normal", "maintenance"
 PROXY, REGISTRY, READER, NETWORK = "proxy", "registry", "reader", "network"
@@ -46,6 +46,7 @@ class Switch:
 
     def __init__(self, root: str | os.PathLike[str], *, patience: float = 60.0, drain: float = 60.0) -> None:
         self._root = Path(root)
+        self._compose = Compose(root, timeout=_COMMAND_TIMEOUT_SECONDS)
         self._patience = patience
         self._drain = drain
 
@@ -65,7 +66,7 @@ class Switch:
         """
         if not self._runs(PROXY):
             return True
-        self._compose(
+        self._compose.must(
             "start the reader of", "up", "--detach", "--no-deps", "--no-build", "--pull", "never", READER
         )
         self._wait("start the reader of", lambda: self._answers(READER, READER_PORT), log_of=READER)
@@ -82,8 +83,8 @@ class Switch:
             self._turn(NORMAL)
             self._drained(READER_PORT)
             changed = True
-        if self._link() and self._output("ps", "--all", "--quiet", READER):
-            self._compose("end the reader of", "rm", "--stop", "--force", READER)
+        if self._link() and self._compose.output("ps", "--all", "--quiet", READER):
+            self._compose.must("end the reader of", "rm", "--stop", "--force", READER)
             changed = True
         return changed
 
@@ -108,32 +109,34 @@ class Switch:
     def _turn(self, mode: str) -> None:
         link = self._link()
         if link is None:
-            raise ServiceError(f"{self._named}: there is no proxy/switch.*; run site.yml")
+            raise ServiceError(f"{self._compose.name}: there is no proxy/switch.*; run site.yml")
         new = link.with_name(f".{link.name}.new")
         new.unlink(missing_ok=True)
         new.symlink_to(f"{mode}{link.suffix}")
         new.replace(link)
         if self._runs(PROXY):
-            self._compose("reload the proxy of", "exec", "-T", PROXY, "/bin/sh", "/proxy/reload")
+            self._compose.must("reload the proxy of", "exec", "-T", PROXY, "/bin/sh", "/proxy/reload")
             self._wait("reload the proxy of", lambda: self._told() == mode, log_of=PROXY)
 
     def _told(self) -> str:
         """What the proxy goes by."""
         url = f"http://127.0.0.1:{SWITCH_PORT}/switch"
-        return self._output("exec", "-T", PROXY, "/bin/sh", "-c", _FETCH, url)
+        return self._compose.output("exec", "-T", PROXY, "/bin/sh", "-c", _FETCH, url)
 
     def _answers(self, service: str, port: int) -> bool:
         return (
-            self._run("exec", "-T", service, "/bin/sh", "-c", _FETCH, f"http://127.0.0.1:{port}/").returncode
+            self._compose.run(
+                "exec", "-T", service, "/bin/sh", "-c", _FETCH, f"http://127.0.0.1:{port}/"
+            ).returncode
             == 0
         )
 
     def _drained(self, port: int) -> bool:
         """Wait until no connection to this port of the shared network is left."""
         deadline = time.monotonic() + self._drain
-        container = self._output("ps", "--quiet", NETWORK)
+        container = self._compose.output("ps", "--quiet", NETWORK)
         pid = (
-            self._docker("inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+            self._compose.docker_output("inspect", "--format", "{{.State.Pid}}", container)
             if container
             else ""
         )
@@ -153,34 +156,14 @@ class Switch:
         deadline = time.monotonic() + self._patience
         while not is_done():
             if time.monotonic() > deadline:
-                log = self._run("logs", "--no-log-prefix", "--tail", "12", log_of)
                 raise ServiceError(
-                    f"{operation} {self._named}: not done after {self._patience:g} s. "
-                    f"The end of the log of {log_of}:\n{log.stdout}{log.stderr}"
+                    f"{operation} {self._compose.name}: not done after {self._patience:g} s. "
+                    f"The end of the log of {log_of}:\n{self._compose.logs(log_of)}"
                 )
             time.sleep(_POLL_SECONDS)
 
-    @property
-    def _named(self) -> str:
-        return f"the registry of {self._root}"
-
     def _runs(self, service: str) -> bool:
-        return self.is_there() and bool(self._output("ps", "--quiet", "--status", "running", service))
-
-    def _output(self, *arguments: str) -> str:
-        return self._run(*arguments).stdout.strip()
-
-    def _compose(self, operation: str, *arguments: str) -> None:
-        done = self._run(*arguments)
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip()
-            raise ServiceError(f"{operation} {self._named}: `docker compose {' '.join(arguments)}`: {said}")
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._docker("compose", "--project-directory", str(self._root), *arguments)
-
-    def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_program(self._named, ("docker", *arguments), _COMMAND_TIMEOUT_SECONDS)
+        return self.is_there() and bool(self._compose.output("ps", "--quiet", "--status", "running", service))
 
 
 def _connections(table: Path, port: int) -> int:

@@ -21,7 +21,10 @@ description:
     one does not remove.
   - Beside an archive are a file C(.json) that says what is in it, and a file C(.blobs) that the next incremental
     backup needs.
+  - Meanwhile the lock of the storage is held, which only keeps out garbage collection, restore, repair and check.
 extends_documentation_fragment:
+  - dockyard.registry.maintenance
+  - dockyard.registry.maintenance.progress
   - dockyard.registry.attributes
 attributes:
   check_mode:
@@ -112,16 +115,6 @@ options:
     description: Noted in the archive.
     type: str
     default: ""
-  lock:
-    description: The lock file of the registry. Only garbage collection, restore and repair are kept out meanwhile.
-    type: path
-  lock_wait:
-    description: Seconds to wait for the lock.
-    type: float
-    default: 0
-  progress_file:
-    description: Where this says how far it is.
-    type: path
 seealso:
   - module: dockyard.registry.backup_info
   - module: dockyard.registry.backup_fetch
@@ -201,10 +194,11 @@ table: {description: All of this for people., returned: success, type: str}
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dockyard.registry.plugins.module_utils import _backup_report, _lock
+from ansible_collections.dockyard.registry.plugins.module_utils import _backup_report
 from ansible_collections.dockyard.registry.plugins.module_utils._archive import Compression
 from ansible_collections.dockyard.registry.plugins.module_utils._backup import Kind, Request, run
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
+from ansible_collections.dockyard.registry.plugins.module_utils._maintenance import WORK_OPTIONS, locked
 from ansible_collections.dockyard.registry.plugins.module_utils._progress import FileProgress
 
 
@@ -254,17 +248,14 @@ def main() -> None:
             "keep": {"type": "dict", "default": {}},
             "registry_version": {"type": "str", "default": ""},
             "collection_version": {"type": "str", "default": ""},
-            "lock": {"type": "path"},
-            "lock_wait": {"type": "float", "default": 0},
-            "progress_file": {"type": "path"},
+            **WORK_OPTIONS,
         },
         supports_check_mode=True,
     )
     params = module.params
     progress = FileProgress(params["progress_file"])
-    locks = [_lock.storage_lock(params["lock"])] if params["lock"] else []
     try:
-        with _lock.held(locks, "backup", wait=params["lock_wait"]):
+        with locked(params, "backup", storage_only=True):
             result = run(read_request(params, module.check_mode), progress)
     except RegistryError as error:
         module.fail_json(msg=str(error))

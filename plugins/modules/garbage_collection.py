@@ -22,6 +22,8 @@ description:
   - Run it again with O(method=guarded) after anything that went wrong. Every run first heals what another left.
 extends_documentation_fragment:
   - dockyard.registry.connection
+  - dockyard.registry.maintenance
+  - dockyard.registry.maintenance.progress
   - dockyard.registry.attributes
 attributes:
   check_mode:
@@ -77,16 +79,6 @@ options:
     type: str
     choices: [guarded, plain]
     default: guarded
-  lock:
-    description: The lock file of the registry, so that nothing else changes it meanwhile.
-    type: path
-  lock_wait:
-    description: Seconds to wait for the lock.
-    type: float
-    default: 0
-  progress_file:
-    description: A file that says how far the work is while it goes on.
-    type: path
 seealso:
   - module: dockyard.registry.retention
   - module: dockyard.registry.recovery
@@ -194,20 +186,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 from ansible_collections.dockyard.registry.plugins.module_utils._collection import (
     OPERATION,
     Request,
-    parse_time,
     read_config,
     run,
 )
 from ansible_collections.dockyard.registry.plugins.module_utils._collection_guard import GuardTripped
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
+from ansible_collections.dockyard.registry.plugins.module_utils._maintenance import WORK_OPTIONS, locked
 from ansible_collections.dockyard.registry.plugins.module_utils._module import CONNECTION_OPTIONS, client_from
 from ansible_collections.dockyard.registry.plugins.module_utils._progress import FileProgress
 from ansible_collections.dockyard.registry.plugins.module_utils._recovery import recover_all
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
+from ansible_collections.dockyard.registry.plugins.module_utils._times import parse_time
 
 
 def read_request(params: dict[str, Any], check_mode: bool) -> Request:
@@ -229,11 +221,9 @@ def read_request(params: dict[str, Any], check_mode: bool) -> Request:
 
 def collect(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     request = read_request(params, check_mode)
-    lock = params["lock"]
-    locks = [lock, _lock.storage_lock(lock)] if lock else []
     progress = FileProgress(params["progress_file"])
     stack = Stack(params["root"], url=params["url"])
-    with client_from(params) as client, _lock.held(locks, OPERATION, wait=params["lock_wait"]):
+    with client_from(params) as client, locked(params, OPERATION, storage_only=False):
         if not check_mode:
             request = request._replace(healed=tuple(recover_all(request.root, stack)))
         return run(request, stack, client, progress)
@@ -252,9 +242,7 @@ def main() -> None:
             "drain": {"type": "str", "default": "60s"},
             "cut_uploads": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["guarded", "plain"], "default": "guarded"},
-            "lock": {"type": "path"},
-            "lock_wait": {"type": "float", "default": 0.0},
-            "progress_file": {"type": "path"},
+            **WORK_OPTIONS,
         },
         supports_check_mode=True,
     )

@@ -14,6 +14,7 @@ description:
     reboot or a full disk, this finishes it or takes it back, and starts the registry if that had been stopped.
   - Every run of such maintenance does this first. Nothing happens where nothing broke off.
 extends_documentation_fragment:
+  - dockyard.registry.maintenance
   - dockyard.registry.attributes
 attributes:
   check_mode:
@@ -32,13 +33,6 @@ options:
     description: Where the registry must answer after a start if it publishes no port.
     type: str
     default: ""
-  lock:
-    description: The lock file of the registry, so that nothing else changes it meanwhile.
-    type: path
-  lock_wait:
-    description: Seconds to wait for the lock.
-    type: float
-    default: 0
 seealso:
   - module: dockyard.registry.garbage_collection
 author:
@@ -66,9 +60,9 @@ healed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
 from ansible_collections.dockyard.registry.plugins.module_utils._journal import pending
+from ansible_collections.dockyard.registry.plugins.module_utils._maintenance import LOCK_OPTIONS, locked
 from ansible_collections.dockyard.registry.plugins.module_utils._recovery import recover_all
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 
@@ -78,19 +72,17 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "url": {"type": "str", "default": ""},
-            "lock": {"type": "path"},
-            "lock_wait": {"type": "float", "default": 0.0},
+            **LOCK_OPTIONS,
         },
         supports_check_mode=True,
     )
-    root, lock = module.params["root"], module.params["lock"]
-    locks = [lock, _lock.storage_lock(lock)] if lock else []
+    root = module.params["root"]
     healed: list[str] = []
     try:
         if module.check_mode:
             broken_off = pending(root)
         else:
-            with _lock.held(locks, "recovery", wait=module.params["lock_wait"]):
+            with locked(module.params, "recovery", storage_only=False):
                 broken_off = pending(root)
                 healed = recover_all(root, Stack(root, url=module.params["url"]))
     except RegistryError as error:

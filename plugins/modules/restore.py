@@ -20,8 +20,11 @@ description:
   - A run that is killed is taken back or finished by the next run of any maintenance.
   - With O(repositories) or O(images), what is named is pushed into the running registry instead, which nobody
     notices.
+  - Both locks are held while everything is restored, only that of the storage otherwise, and none in check mode.
 extends_documentation_fragment:
   - dockyard.registry.connection
+  - dockyard.registry.maintenance
+  - dockyard.registry.maintenance.progress
   - dockyard.registry.attributes
 attributes:
   check_mode:
@@ -108,18 +111,6 @@ options:
     type: path
   config:
     description: The registry's configuration, which names its Redis. C(config/config.yml) in O(root) by default.
-    type: path
-  lock:
-    description:
-      - The registry's lock file on this host. It and the lock of its storage, beside it, are held while
-        everything is restored; only the second otherwise. Without it nothing keeps others out.
-    type: path
-  lock_wait:
-    description: Seconds to wait for the locks.
-    type: float
-    default: 0
-  progress_file:
-    description: Where to note how far this is, for another process to read.
     type: path
 seealso:
   - module: dockyard.registry.backup
@@ -237,7 +228,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.registry.plugins.module_utils._collection import read_config
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
-from ansible_collections.dockyard.registry.plugins.module_utils._lock import held, storage_lock
+from ansible_collections.dockyard.registry.plugins.module_utils._maintenance import WORK_OPTIONS, locked
 from ansible_collections.dockyard.registry.plugins.module_utils._module import CONNECTION_OPTIONS, client_from
 from ansible_collections.dockyard.registry.plugins.module_utils._progress import FileProgress
 from ansible_collections.dockyard.registry.plugins.module_utils._restore import Request, run
@@ -269,15 +260,9 @@ def read_request(params: dict[str, Any], check_mode: bool) -> Request:
 
 def locks(params: dict[str, Any], request: Request) -> AbstractContextManager[None]:
     """What keeps other maintenance away while this works."""
-    lock = params["lock"]
-    if not lock or request.check_mode:
+    if request.check_mode:
         return nullcontext()
-    beside = [storage_lock(lock)]
-    return held(
-        beside if request.is_partial or request.verify else [lock, *beside],
-        "restore",
-        wait=params["lock_wait"],
-    )
+    return locked(params, "restore", storage_only=request.is_partial or request.verify)
 
 
 def main() -> None:
@@ -304,9 +289,7 @@ def main() -> None:
             "allow_damage": {"type": "bool", "default": False},
             "identity": {"type": "path"},
             "config": {"type": "path"},
-            "lock": {"type": "path"},
-            "lock_wait": {"type": "float", "default": 0},
-            "progress_file": {"type": "path"},
+            **WORK_OPTIONS,
         },
         supports_check_mode=True,
     )

@@ -21,7 +21,11 @@ description:
     again, which the registry otherwise discards. Links are written whose targets are there. Links and tags
     that lead nowhere are moved away. Then the registry is restarted, if something was moved away that it may
     have in memory, and everything is checked again.
+  - With O(repair), both locks are held. Without it only that of the storage, so that just garbage collection,
+    restores, repairs, backups and other checks are kept away.
 extends_documentation_fragment:
+  - dockyard.registry.maintenance
+  - dockyard.registry.maintenance.progress
   - dockyard.registry.attributes
 attributes:
   check_mode:
@@ -97,18 +101,6 @@ options:
         type: str
   backups:
     description: A folder with backups of this collection to fetch from after O(sources).
-    type: path
-  lock:
-    description:
-      - The lock file of the registry, so that nothing else changes it meanwhile. Without O(repair), only garbage
-        collection, restores, repairs and other checks are kept away.
-    type: path
-  lock_wait:
-    description: Seconds to wait for the lock.
-    type: float
-    default: 0
-  progress_file:
-    description: A file that says how far the work is while it goes on.
     type: path
 seealso:
   - module: dockyard.registry.garbage_collection
@@ -202,7 +194,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dockyard.registry.plugins.module_utils import _lock
 from ansible_collections.dockyard.registry.plugins.module_utils._check import (
     Options,
     Report,
@@ -212,8 +203,8 @@ from ansible_collections.dockyard.registry.plugins.module_utils._check import (
 )
 from ansible_collections.dockyard.registry.plugins.module_utils._check_findings import Finding
 from ansible_collections.dockyard.registry.plugins.module_utils._client import RegistryClient
-from ansible_collections.dockyard.registry.plugins.module_utils._collection import parse_time
 from ansible_collections.dockyard.registry.plugins.module_utils._errors import RegistryError
+from ansible_collections.dockyard.registry.plugins.module_utils._maintenance import WORK_OPTIONS, locked
 from ansible_collections.dockyard.registry.plugins.module_utils._progress import FileProgress
 from ansible_collections.dockyard.registry.plugins.module_utils._recovery import recover_all
 from ansible_collections.dockyard.registry.plugins.module_utils._repair import (
@@ -228,6 +219,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._repair import (
 from ansible_collections.dockyard.registry.plugins.module_utils._repair_backup import BackupSource
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
+from ansible_collections.dockyard.registry.plugins.module_utils._times import parse_time
 
 _MOST_THREADS = 4
 _NOT_RESTARTED = (
@@ -286,15 +278,12 @@ def result_of(before: Report, after: Report, actions: list[Action], lost: tuple[
 
 def work(module: AnsibleModule) -> dict[str, Any]:
     """Check, and repair if asked, under the locks. Raises RegistryError."""
-    params, lock = module.params, module.params["lock"]
+    params = module.params
     options = options_from(params, module.check_mode)
     storage = Storage(params["data"] or f"{params['root']}/data")
     progress = FileProgress(params["progress_file"])
     repairing = params["repair"] and not module.check_mode
-    locks = [_lock.storage_lock(lock)] if lock else []
-    with _lock.held(
-        [lock, *locks] if lock and repairing else locks, "storage check", wait=params["lock_wait"]
-    ):
+    with locked(params, "storage check", storage_only=not repairing):
         if repairing:
             return {**repair_all(module, storage, options, progress)}
         if params["repair"]:
@@ -347,9 +336,7 @@ def main() -> None:
                 },
             },
             "backups": {"type": "path"},
-            "lock": {"type": "path"},
-            "lock_wait": {"type": "float", "default": 0.0},
-            "progress_file": {"type": "path"},
+            **WORK_OPTIONS,
         },
         required_together=[("uid", "gid")],
         supports_check_mode=True,

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.pebble import Pebble
+from tests.support.processes import wait_for
 from tests.support.proxied import NAME, ProxiedSite, Puller
 
 #: Seconds. Caddy renews when a third of it is left; nginx's helper always, with the variables below.
@@ -23,6 +23,7 @@ QUICKLY: dict[str, Any] = {
     "__registry_acme_retry_seconds": 5,
     "__registry_caddy_renew_interval": "2s",
 }
+PATIENTLY = {"seconds": 120, "pause": 0.5}
 WARNING = "WARNING: the certificate could not be renewed"
 
 
@@ -52,13 +53,6 @@ def pebble(site: ProxiedSite, tmp_path: Path) -> Iterator[Pebble]:
     pebble.stop()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came that {what}"
-        time.sleep(0.5)
-
-
 def report(site: ProxiedSite) -> str:
     """What the documentation tells people to read."""
     name = {"nginx": "status.json", "caddy": "tls.log"}[site.proxy]
@@ -74,14 +68,16 @@ def test_renewal_with_and_without_an_authority(site: ProxiedSite, pebble: Pebble
     site.play(**QUICKLY).ok()
     first, started = site.served(), site.service("proxy")["State"]["StartedAt"]
     with Puller(site, "/v2/") as puller:
-        wait_until(lambda: site.served() != first, "the certificate was renewed")
+        wait_for("the certificate was renewed", lambda: site.served() != first, **PATIENTLY)
         pebble.leads_elsewhere(NAME)
-        wait_until(lambda: failures(site) > 0, "the report told of the wrong name")
+        wait_for("the report told of the wrong name", lambda: failures(site) > 0, **PATIENTLY)
         assert "127.0.0.2" in report(site)
         kept = site.served()
         pebble.stop()
-        wait_until(
-            lambda: "connection refused" in report(site), "the report told of the authority that is down"
+        wait_for(
+            "the report told of the authority that is down",
+            lambda: "connection refused" in report(site),
+            **PATIENTLY,
         )
     assert puller.failures == []
     assert puller.count > 10

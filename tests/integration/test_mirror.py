@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._client import C
 from ansible_collections.dockyard.registry.plugins.module_utils._media import OCI_MANIFEST
 from ansible_collections.dockyard.registry.plugins.module_utils._reference import Digest
 
+from tests.support.processes import wait_for
 from tests.support.registry import RegistryProcess, free_port
 from tests.support.site import Site
 
@@ -62,13 +62,6 @@ def blobs(data: Path) -> list[str]:
     return sorted(path.parent.name for path in data.glob("docker/registry/v2/blobs/*/*/*/data"))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.1)
-
-
 def test_gives_on_what_it_got_when_the_other_is_away(
     registry_factory: Callable[..., RegistryProcess],
 ) -> None:
@@ -76,7 +69,11 @@ def test_gives_on_what_it_got_when_the_other_is_away(
     manifest, layer = push(upstream.url)
     mirror = registry_factory(config_overrides={"proxy": {"remoteurl": upstream.url}})
     assert pull(mirror.url, layer) == LAYER
-    wait_for(lambda: layer.hex in blobs(mirror.data) and manifest.hex in blobs(mirror.data))
+    wait_for(
+        "the image is kept",
+        lambda: layer.hex in blobs(mirror.data) and manifest.hex in blobs(mirror.data),
+        seconds=30,
+    )
     upstream.stop()
     assert pull(mirror.url, layer) == LAYER
 
@@ -121,8 +118,8 @@ def test_content_expires(registry_factory: Callable[..., RegistryProcess]) -> No
     if mirror.major == "2":
         pytest.skip("registry 2.8 has no TTL: it keeps content for 7 days")
     assert pull(mirror.url, layer) == LAYER
-    wait_for(lambda: layer.hex in blobs(mirror.data))
-    wait_for(lambda: layer.hex not in blobs(mirror.data))
+    wait_for("the layer is kept", lambda: layer.hex in blobs(mirror.data), seconds=30)
+    wait_for("the layer has expired", lambda: layer.hex not in blobs(mirror.data), seconds=30)
     # And comes again.
     assert pull(mirror.url, layer) == LAYER
 
@@ -184,7 +181,7 @@ class Upstream:
         self._docker("network", "create", self._name)
         where = (f"--name={self._name}", f"--network={self._name}", self._published)
         self._docker("run", "--detach", *where, "dockyard/registry:2-packages")
-        wait_for(lambda: answers(self.url))
+        wait_for("the upstream answers", lambda: answers(self.url), seconds=30)
 
     def stop(self) -> None:
         self._docker("stop", "--time=1", self._name)
@@ -237,7 +234,7 @@ def test_site_deploys_a_mirror(site: Site, upstream: Upstream) -> None:
         pull(site.url, layer)
     with pytest.raises(ClientError):
         push(site.url, **bob)
-    wait_for(lambda: layer.hex in blobs(site.root / "data"))
+    wait_for("the layer is kept", lambda: layer.hex in blobs(site.root / "data"), seconds=30)
     assert "team/app" in site.play("images", **variables).ok().output
 
     assert "is a mirror, and cannot become one that does" in site.play().failed().message

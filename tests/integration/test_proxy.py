@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.proxied import NAME, ProxiedSite, Puller
+from tests.support.proxied import NAME, ProxiedSite, Puller, deployed_behind
 from tests.support.tls import Certificates, make_certificates
 from tests.support.traefik import needs_traefik
 
@@ -37,12 +37,7 @@ def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ProxiedSite]:
     """A registry that runs behind a proxy. Tests that share it leave it as it was."""
-    site = ProxiedSite(tmp_path_factory.mktemp("site"), request.param)
-    try:
-        site.play().ok()
-        yield site
-    finally:
-        site.remove()
+    yield from deployed_behind(request.param, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from ansible_collections.dockyard.registry.plugins.module_utils._reference impor
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
 
-from tests.support.load import Load, connect_to, wait_until
-from tests.support.proxied import ProxiedSite
+from tests.support.load import Load, connect_to
+from tests.support.processes import wait_for
+from tests.support.proxied import ProxiedSite, deployed_behind
 from tests.support.site import Site
 
 pytestmark = pytest.mark.slow
@@ -31,12 +32,7 @@ def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ProxiedSite]:
     """A registry that runs behind a proxy."""
-    site = ProxiedSite(tmp_path_factory.mktemp("site"), request.param)
-    try:
-        site.play().ok()
-        yield site
-    finally:
-        site.remove()
+    yield from deployed_behind(request.param, tmp_path_factory.mktemp("site"))
 
 
 def load_on(site: Site, **options: Any) -> Load:
@@ -113,7 +109,7 @@ def test_behind_a_proxy(proxied: ProxiedSite) -> None:
             failed = len(load.failed_pulls)
             step(proxied)
             assert load.failed_pulls[failed:] == [], step.__name__
-        wait_until(60, lambda: load.delayed_pushes > 0)
+        wait_for("a push was told to wait and went through", lambda: load.delayed_pushes > 0, pause=0.5)
     print(load.summary())
     assert load.pulls > 20
     assert load.failed_pulls == []
@@ -141,7 +137,11 @@ def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Pa
                 more=("--retry-times=10",),
             )
             try:
-                wait_until(60, lambda: {429, 503} <= {entry["status"] for entry in proxied.log()[before:]})
+                wait_for(
+                    "each client was told to come back in its own way",
+                    lambda: {429, 503} <= {entry["status"] for entry in proxied.log()[before:]},
+                    pause=0.5,
+                )
             finally:
                 proxied.switch("normal")
             for pushed in (docker.result(), skopeo.result()):

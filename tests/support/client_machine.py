@@ -10,7 +10,6 @@ over the machine's own address: to loopback, Docker speaks without looking at ce
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import yaml
 
 from tests.support.registry import find_registry2, hash_password
-from tests.support.site import CHECKOUT, TIMEOUT, Run
+from tests.support.site import CHECKOUT, TIMEOUT, Run, playbook_environment
 from tests.support.tls import make_certificates
 
 IMAGE = "dockyard-clients:bookworm"
@@ -130,12 +129,7 @@ class ClientMachine:
             text=True,
             timeout=TIMEOUT,
             check=False,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-                "ANSIBLE_NOCOLOR": "1",
-            },
+            env=playbook_environment(),
         )
         return Run(process)
 

@@ -388,14 +388,6 @@ def connect_to(site: Site, **options: Any) -> Connect:
     return lambda agent: Client(agent, site.url, **login, **options)
 
 
-def wait_until(seconds: float, condition: Callable[[], bool]) -> None:
-    """Look twice a second whether it is so. Raises AssertionError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.5)
-
-
 def _make_old(storage: Storage, images: list[Image]) -> None:
     """As if these, and all else in their repositories, had been pushed long ago."""
     for image in images:

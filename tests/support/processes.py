@@ -65,12 +65,12 @@ def run_killed_at(event: str, code: str, *, count: int = 1, stdin: str = "") -> 
     assert process.returncode == -signal.SIGKILL, f"not killed at {event}:\n{output}\n{errors}"
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 60.0, pause: float = 0.05) -> None:
     """Wait until the condition is true; where it never is, `what` says which it was."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def wait_until_open(path: Path, pids: Iterable[int], descriptors: int = 1) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -155,6 +156,16 @@ class ProxiedSite(Site):
             if entry:
                 entries.append(entry)
         return entries
+
+
+def deployed_behind(proxy: str, folder: Path) -> Iterator[ProxiedSite]:
+    """For fixtures: a registry that runs behind this proxy, and is removed in the end."""
+    site = ProxiedSite(folder, proxy)
+    try:
+        site.play().ok()
+        yield site
+    finally:
+        site.remove()
 
 
 class Puller:

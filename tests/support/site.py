@@ -20,6 +20,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT = 600.0
 
 
+def playbook_environment() -> dict[str, str]:
+    """For an ansible-playbook whose output becomes a Run."""
+    return {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+
+
 class Task(NamedTuple):
     """One task of a run, on the one host there is."""
 
@@ -137,13 +147,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             text=True,
             cwd=CHECKOUT,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-                "ANSIBLE_NOCOLOR": "1",
-                **(environment or {}),
-            },
+            env={**playbook_environment(), **(environment or {})},
         )
 
     def play(self, playbook: str = "site", **options: Any) -> Run:

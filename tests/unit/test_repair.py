@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ from tests.support.store import Store, push, random_store, read_tree, sample_sto
 
 SEEDS = st.integers(0, 2**32)
 on_stores = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@contextmanager
+def on_disk(store: Store) -> Iterator[Path]:
+    """The data folder of a registry that holds the store."""
+    with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
+        root = Path(folder, "data")
+        root.mkdir()
+        write_store(root, store)
+        yield root
 
 
 class Model:
@@ -127,10 +138,7 @@ def repairable(outcome: Outcome, root: Path) -> list[str]:
 def test_random_damage(seed: int, count: int, with_source: bool) -> None:
     rng = random.Random(seed)
     store = random_store(rng, 20)
-    with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
-        root = Path(folder, "data")
-        root.mkdir()
-        write_store(root, store)
+    with on_disk(store) as root:
         whole = read_tree(root)
         paths = files(root)
         for path in rng.sample(paths, min(count, len(paths))):
@@ -161,10 +169,7 @@ def test_blobs_that_can_be_had_again_come_back(seed: int, count: int) -> None:
     """With a source and sound links, the store is byte for byte what it was."""
     rng = random.Random(seed)
     store = random_store(rng, 20)
-    with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
-        root = Path(folder, "data")
-        root.mkdir()
-        write_store(root, store)
+    with on_disk(store) as root:
         needed = {digest for model in store.repositories.values() for digest in model.revisions}
         needed |= {
             model.layers[blob]
@@ -190,10 +195,7 @@ def test_blobs_that_can_be_had_again_come_back(seed: int, count: int) -> None:
 def test_everything_can_be_taken_back(seed: int, count: int) -> None:
     rng = random.Random(seed)
     store = random_store(rng, 20)
-    with tempfile.TemporaryDirectory(prefix="dockyard-") as folder:
-        root = Path(folder, "data")
-        root.mkdir()
-        write_store(root, store)
+    with on_disk(store) as root:
         paths = files(root)
         for path in rng.sample(paths, min(count, len(paths))):
             if path.exists():
