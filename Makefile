@@ -54,7 +54,7 @@ unit: development ## tests against registry processes on this machine
 
 .PHONY: integration
 integration: development ## modules and playbooks against this machine's engine
-	@pytest -n $(PYTEST_WORKERS) tests/integration $(PYTEST_ARGS)
+	@pytest -n $(PYTEST_WORKERS) --dist loadgroup tests/integration $(PYTEST_ARGS)
 
 .PHONY: sanity
 sanity: development ## ansible-test sanity

@@ -34,10 +34,10 @@ DATA = "data/docker/registry/v2/"
 BLOBS = f"{DATA}blobs/"
 
 #: How much is read, hashed and written at a time.
-PIECE = 1024 * 1024
+PIECE = 512 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar(?:\.gz|\.zst)?(?:\.age|\.gpg)?")
-_PIECES_UNDER_WAY = 8
+_PIECES_UNDER_WAY = 16
 
 _Job = TypeVar("_Job")
 

@@ -42,6 +42,8 @@ from ._table import timestamp
 
 _ZEROS = bytes(tarfile.RECORDSIZE)
 _GZIP_LEVEL = 6
+#: The disk is given work each time so many bytes have gathered, rather than all of it at the end.
+_WRITE_BACK = 256 * 1024**2
 
 
 class Written(NamedTuple):
@@ -229,6 +231,7 @@ class _File:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._hasher = hashlib.sha256()
         self._size = 0
+        self._handed_over = 0
         self._writing: Worker[bytes] = Worker(self._write)
         self._hashing: Worker[bytes] = Worker(self._hasher.update)
 
@@ -257,6 +260,13 @@ class _File:
         rest = memoryview(piece)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
+        gathered = self._size - self._handed_over
+        if gathered >= _WRITE_BACK:
+            # Linux begins to write what it is told that nobody needs, without waiting for it; and what a backup
+            # writes does not push what the registry serves out of memory.
+            with suppress(OSError):
+                os.posix_fadvise(self._descriptor, self._handed_over, gathered, os.POSIX_FADV_DONTNEED)
+            self._handed_over = self._size
 
 
 class _Plain:

@@ -29,7 +29,7 @@ from tests.support.store import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, digest_of
 
 BYTES = int(float(os.environ.get("BENCH_BYTES", "5e9")))
 LAYER = 50_000_000
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 CP_GOAL, TAR_GOAL = 1.5, 10.0
 
 

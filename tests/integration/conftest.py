@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A registry on this machine for a test, or for all tests of a file."""
+"""A registry on this machine for a test, or for all tests of a file; those that share it run in one worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.proxied import ProxiedSite, deployed_behind
 from tests.support.site import CHECKOUT, Site
+from tests.support.traefik import needs_traefik
+
+_SHARED = ("deployed", "machine", "proxied")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For --dist loadgroup: what tests share is made once, not once by each worker."""
+    for item in items:
+        shared = [name for name in _SHARED if name in getattr(item, "fixturenames", ())]
+        if shared:
+            callspec = getattr(item, "callspec", None)
+            kind = callspec.params.get("proxied", "") if callspec else ""
+            item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared, kind))))
 
 
 def _image_is_there(site: Site) -> None:
@@ -44,3 +59,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for site in _site(tmp_path_factory.mktemp("site")):
         site.play().ok()
         yield site
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy", pytest.param("traefik", marks=needs_traefik)])
+def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProxiedSite]:
+    """A registry that runs behind a proxy. Tests that share it leave it as it was."""
+    yield from deployed_behind(request.param, tmp_path_factory.mktemp("site"))

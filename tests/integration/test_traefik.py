@@ -16,7 +16,7 @@ from tests.support.proxied import NAME, ProxiedSite
 from tests.support.tls import make_certificates
 from tests.support.traefik import needs_traefik
 
-pytestmark = [needs_traefik, pytest.mark.xdist_group("traefik")]
+pytestmark = needs_traefik
 
 
 @pytest.fixture

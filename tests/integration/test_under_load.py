@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,13 @@ from ansible_collections.dockyard.registry.plugins.module_utils._storage import 
 
 from tests.support.load import Load, connect_to
 from tests.support.processes import wait_for
-from tests.support.proxied import ProxiedSite, deployed_behind
+from tests.support.proxied import ProxiedSite
 from tests.support.site import Site
 
 pytestmark = pytest.mark.slow
 
 GARBAGE = 24
 IMAGE = "dockyard/registry:2-packages"
-
-
-@pytest.fixture(scope="module", params=["nginx", "caddy"])
-def proxied(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProxiedSite]:
-    """A registry that runs behind a proxy."""
-    yield from deployed_behind(request.param, tmp_path_factory.mktemp("site"))
 
 
 def load_on(site: Site, **options: Any) -> Load:

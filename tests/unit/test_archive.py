@@ -366,7 +366,9 @@ def test_any_changed_byte_is_noticed(tmp_path: Path, compression: Compression) -
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\0" * 20480, gzip.compress(b"hello"), b"\x28\xb5\x2f\xfd"]
+    "content",
+    [b"", b"hello", b"\0" * 20480, gzip.compress(b"hello"), b"\x28\xb5\x2f\xfd"],
+    ids=["empty", "text", "zeroes", "gzip", "zstd"],
 )
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.tar"
