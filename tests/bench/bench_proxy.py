@@ -115,7 +115,9 @@ def through(proxy: str, folder: Path) -> Took:
     try:
         site.play().ok()
         login = ["--user", f"admin:{site.password('admin')}"]
-        options = ["--cacert", str(site.ca), "--resolve", f"registry.test:{site.port}:127.0.0.1", *login]
+        # As docker and skopeo do.
+        options = ["--http1.1", "--cacert", str(site.ca)]
+        options += ["--resolve", f"registry.test:{site.port}:127.0.0.1", *login]
         return measure(site, site.url, options, folder)
     finally:
         site.remove()

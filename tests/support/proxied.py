@@ -175,9 +175,9 @@ _GOAWAY = 16
 class Puller:
     """Asks for something again and again while the `with` block runs; `failures` says what went wrong.
 
-    A reloading nginx tells connections that it had just accepted to come again (GOAWAY, with no request of theirs
-    processed). Go's client, which docker, podman, skopeo and containerd are made of, then sends the request again on
-    a new connection, as RFC 9113 (6.8) has it; curl leaves that to its caller. `again` counts those.
+    A reloading nginx tells HTTP/2 connections that it had just accepted to come again (GOAWAY, with no request of
+    theirs processed), and the request is then to be sent again on a new one, as RFC 9113 (6.8) has it; curl leaves
+    that to its caller. `again` counts those.
     """
 
     def __init__(self, site: ProxiedSite, path: str) -> None:
