@@ -62,7 +62,15 @@ def test_a_port_of_a_container_that_just_ended_is_free(
         assert found is not None
         assert (found.process, found.pid, found.container) == ("docker-proxy", helper.pid, "")
 
-        monkeypatch.setattr(time, "sleep", lambda _seconds: helper.communicate("\n"))
+        sleep = time.sleep
+
+        def end(seconds: float) -> None:
+            # Whoever sleeps, and however often: it ends once.
+            if helper.poll() is None:
+                helper.communicate("\n")
+            sleep(seconds)
+
+        monkeypatch.setattr(time, "sleep", end)
         assert _host.listener("127.0.0.1", port) is None
 
 
