@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +145,55 @@ def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Pa
     for image in (for_docker, for_skopeo):
         copied = proxied.skopeo("copy", f"docker://{image}", f"dir:{tmp_path / image.rpartition('/')[2]}")
         assert copied.returncode == 0, copied.stderr
+
+
+def test_containerd_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
+    """It never waits for a registry: one that answers 429 it asks five times at once, and 503 it takes for an end."""
+    image = f"{proxied.address}/clients/containerd:1"
+    hosts = tmp_path / "hosts" / proxied.address
+    hosts.mkdir(parents=True)
+    # As clients.yml writes it, but for the name, which leads nowhere here.
+    (hosts / "hosts.toml").write_text(
+        f'server = "https://{proxied.address}"\n[host."https://{proxied.address}"]\nskip_verify = true\n'
+    )
+    archive = tmp_path / "image.tar"
+    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    namespace = f"dockyard-test-{proxied.port}"
+    # Its own, or the one that the engine has started.
+    sockets = ("/run/containerd/containerd.sock", "/run/docker/containerd/containerd.sock")
+    address = next(path for path in sockets if Path(path).is_socket())
+
+    def ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ctr", "--address", address, "-n", namespace, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    stack = Stack(proxied.root, url=proxied.url)
+    login = f"admin:{proxied.password()}"
+    try:
+        imported = ctr("images", "import", str(archive))
+        assert imported.returncode == 0, imported.stderr
+        assert ctr("images", "tag", f"docker.io/{IMAGE}", image).returncode == 0
+        stack.stop()
+        with ThreadPoolExecutor(1) as executor:
+            push = executor.submit(
+                ctr, "images", "push", "--hosts-dir", str(hosts.parent), "--user", login, image
+            )
+            time.sleep(4)
+            held = not push.done()
+            stack.start()
+            assert push.result().returncode == 0, push.result().stdout + push.result().stderr
+        assert held
+    finally:
+        stack.start()
+        for name in ctr("images", "ls", "-q").stdout.split():
+            ctr("images", "rm", name)
+        ctr("namespaces", "rm", namespace)
+    assert proxied.headers("/v2/clients/containerd/manifests/1")[0] == 200
 
 
 def test_the_end_of_a_push_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
