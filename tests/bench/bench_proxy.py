@@ -12,7 +12,6 @@ password itself (one bcrypt of cost 10 a request). Traefik is measured where the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "colle
 
 from tests.support.proxied import ProxiedSite
 from tests.support.site import Site
+from tests.support.store import write_layer
 from tests.support.traefik import find_traefik
 
 MIB = int(os.environ.get("DOCKYARD_LAYER_MIB", "1024"))
@@ -45,16 +45,9 @@ class Took(NamedTuple):
 
 
 def make_layer(folder: Path, number: int) -> Layer:
-    """Not compressible, and another one each time: what a registry has is not sent again."""
+    """Another one each time: what a registry has is not sent again."""
     path = folder / f"layer-{number}"
-    block = os.urandom(1024**2)
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for index in range(MIB):
-            part = index.to_bytes(8, "big") + block[8:]
-            digest.update(part)
-            file.write(part)
-    return Layer(path, f"sha256:{digest.hexdigest()}")
+    return Layer(path, write_layer(path, MIB))
 
 
 def cpu_seconds(site: Site) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.proxied import NAME, ProxiedSite, Puller
+from tests.support.store import write_layer
 from tests.support.tls import Certificates, make_certificates
 
 IMAGE = "dockyard/registry:2-packages"
@@ -125,18 +125,12 @@ def test_skopeo_checks_the_certificate(proxied: ProxiedSite, tmp_path: Path) -> 
 def test_an_upload_is_streamed(proxied: ProxiedSite, tmp_path: Path) -> None:
     """No size limit, and neither memory nor disk of the proxy holds it: both are smaller than the upload."""
     blob = tmp_path / "blob"
-    digest = hashlib.sha256()
-    noise = os.urandom(1024**2)
-    with blob.open("wb") as file:
-        for number in range(BLOB_MIB):
-            chunk = number.to_bytes(8, "big") + noise[8:]
-            digest.update(chunk)
-            file.write(chunk)
+    digest = write_layer(blob, BLOB_MIB)
     status, headers = proxied.headers("/v2/big/blobs/uploads/", "-X", "POST")
     assert status == 202
     location = headers["location"][0]
     assert location.startswith(proxied.url + "/v2/big/"), "where the client asked, with scheme and port"
-    target = f"{location.removeprefix(proxied.url)}&digest=sha256:{digest.hexdigest()}"
+    target = f"{location.removeprefix(proxied.url)}&digest={digest}"
     octets = ("-H", "Content-Type: application/octet-stream")
     done = proxied.curl(
         target, "-X", "PUT", "-T", str(blob), *octets, "-o", "/dev/null", "-w", "%{http_code}"
@@ -149,10 +143,10 @@ def test_an_upload_is_streamed(proxied: ProxiedSite, tmp_path: Path) -> None:
     held = proxied.docker("exec", container["Id"], "/bin/busybox", "du", "-sk", "/tmp").stdout
     assert int(held.split()[0]) < 1024
 
-    pulled = proxied.curl(f"/v2/big/blobs/sha256:{digest.hexdigest()}", "-o", str(tmp_path / "pulled"))
+    pulled = proxied.curl(f"/v2/big/blobs/{digest}", "-o", str(tmp_path / "pulled"))
     assert pulled.returncode == 0, pulled.stderr
     with (tmp_path / "pulled").open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == digest.hexdigest()
+        assert f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
     for path in (blob, tmp_path / "pulled"):
         path.unlink()
 

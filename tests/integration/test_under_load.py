@@ -147,6 +147,23 @@ def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Pa
         assert copied.returncode == 0, copied.stderr
 
 
+def push_while_away(site: ProxiedSite, *pushes: Callable[[], subprocess.CompletedProcess[str]]) -> None:
+    """Stop the registry, push, and start it again: each push waits for that, and goes through."""
+    stack = Stack(site.root, url=site.url)
+    stack.stop()
+    try:
+        with ThreadPoolExecutor(len(pushes)) as executor:
+            under_way = [executor.submit(push) for push in pushes]
+            time.sleep(4)
+            held = [not push.done() for push in under_way]
+            stack.start()
+            for push in under_way:
+                assert push.result().returncode == 0, push.result().stdout + push.result().stderr
+    finally:
+        stack.start()
+    assert all(held), held
+
+
 def test_containerd_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
     """It never waits for a registry: one that answers 429 it asks five times at once, and 503 it takes for an end."""
     image = f"{proxied.address}/clients/containerd:1"
@@ -172,24 +189,16 @@ def test_containerd_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
             timeout=120,
         )
 
-    stack = Stack(proxied.root, url=proxied.url)
     login = f"admin:{proxied.password()}"
     try:
         imported = ctr("images", "import", str(archive))
         assert imported.returncode == 0, imported.stderr
         assert ctr("images", "tag", f"docker.io/{IMAGE}", image).returncode == 0
-        stack.stop()
-        with ThreadPoolExecutor(1) as executor:
-            push = executor.submit(
-                ctr, "images", "push", "--hosts-dir", str(hosts.parent), "--user", login, image
-            )
-            time.sleep(4)
-            held = not push.done()
-            stack.start()
-            assert push.result().returncode == 0, push.result().stdout + push.result().stderr
-        assert held
+        push_while_away(
+            proxied,
+            lambda: ctr("images", "push", "--hosts-dir", str(hosts.parent), "--user", login, image),
+        )
     finally:
-        stack.start()
         for name in ctr("images", "ls", "-q").stdout.split():
             ctr("images", "rm", name)
         ctr("namespaces", "rm", namespace)
@@ -205,24 +214,15 @@ def test_the_end_of_a_push_is_held(proxied: ProxiedSite, tmp_path: Path) -> None
     assert proxied.docker("push", images[0]).returncode == 0
     pulled = f"dir:{tmp_path / 'image'}"
     assert proxied.skopeo("copy", f"docker://{images[0]}", pulled).returncode == 0
-    stack = Stack(proxied.root, url=proxied.url)
-    stack.stop()
     try:
-        with ThreadPoolExecutor(2) as executor:
-            pushes = [
-                executor.submit(proxied.docker, "push", images[1]),
-                executor.submit(proxied.skopeo, "copy", pulled, f"docker://{images[2]}"),
-            ]
-            time.sleep(3)
-            held = [not push.done() for push in pushes]
-            stack.start()
-            for push in pushes:
-                assert push.result().returncode == 0, push.result().stdout + push.result().stderr
+        push_while_away(
+            proxied,
+            lambda: proxied.docker("push", images[1]),
+            lambda: proxied.skopeo("copy", pulled, f"docker://{images[2]}"),
+        )
     finally:
-        stack.start()
         for image in images:
             proxied.docker("image", "rm", image)
-    assert held == [True, True]
     for tag in ("2", "3"):
         assert proxied.headers(f"/v2/held/manifests/{tag}")[0] == 200
 

@@ -177,7 +177,7 @@ class Puller:
 
     A reloading nginx tells HTTP/2 connections that it had just accepted to come again (GOAWAY, with no request of
     theirs processed), and the request is then to be sent again on a new one, as RFC 9113 (6.8) has it; curl leaves
-    that to its caller. `again` counts those.
+    that to its caller.
     """
 
     def __init__(self, site: ProxiedSite, path: str) -> None:
@@ -186,7 +186,6 @@ class Puller:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.count = 0
-        self.again = 0
         self.failures: list[str] = []
 
     def __enter__(self) -> Puller:
@@ -203,7 +202,6 @@ class Puller:
         while not self._stop.is_set():
             done = self._pull()
             if done.returncode == _GOAWAY:
-                self.again += 1
                 done = self._pull()
             self.count += 1
             if done.stdout != "200":

@@ -53,6 +53,18 @@ def digest_of(data: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
+def write_layer(path: Path, mib: int) -> str:
+    """A file of so many MiB that cannot be packed, and is another one each time; returns its digest."""
+    noise = os.urandom(1024**2)
+    hasher = hashlib.sha256()
+    with path.open("wb") as file:
+        for number in range(mib):
+            piece = number.to_bytes(8, "big") + noise[8:]
+            hasher.update(piece)
+            file.write(piece)
+    return f"sha256:{hasher.hexdigest()}"
+
+
 # What clients did
 
 
