@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.registry import RegistryProcess, find_registry2, find_registry3, start_registry
+from tests.support.registry import (
+    RegistryProcess,
+    find_registry2,
+    find_registry3,
+    needs_registry3,
+    start_registry,
+)
 
 _REGISTRIES = pytest.StashKey[list[RegistryProcess]]()
 
@@ -19,13 +25,7 @@ _REGISTRIES = pytest.StashKey[list[RegistryProcess]]()
     scope="session",
     params=[
         "2.8",
-        pytest.param(
-            "3.x",
-            marks=pytest.mark.skipif(
-                find_registry3() is None,
-                reason="DOCKYARD_REGISTRY3 is unset: name a registry 3.x binary to test it too",
-            ),
-        ),
+        pytest.param("3.x", marks=needs_registry3),
     ],
 )
 def registry_binary(request: pytest.FixtureRequest) -> str:

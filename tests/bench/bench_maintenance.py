@@ -25,10 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "colle
 
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 
-from tests.support.load import Load, connect_to
+from tests.support.load import Load, load_on
 from tests.support.proxied import ProxiedSite
+from tests.support.traefik import find_traefik
 
-PROXIES = ("nginx", "caddy")
+PROXIES = ("nginx", "caddy", *(["traefik"] if find_traefik() else []))
 GARBAGE = 12
 ROW = "{:8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  {}"
 
@@ -73,8 +74,7 @@ class Maintenance:
 def measure(site: ProxiedSite, seconds: float) -> str:
     """The row of the table."""
     site.play().ok()
-    connection = {"ca_file": str(site.ca), "connect_to": "127.0.0.1"}
-    load = Load(connect_to(site, **connection), pushers=3, pullers=5, pause=0)
+    load = load_on(site, pushers=3, pullers=5, pause=0)
     maintenance = Maintenance(site, load)
     load.leave_garbage(GARBAGE, site.root / "data")
     done: Counter[str] = Counter()

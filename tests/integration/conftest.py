@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.images import build_base, registry3_variables
 from tests.support.proxied import ProxiedSite, deployed_behind
-from tests.support.site import CHECKOUT, Site
+from tests.support.registry import needs_registry3
+from tests.support.site import Site
 from tests.support.traefik import needs_traefik
 
 _SHARED = ("deployed", "machine", "proxied")
@@ -25,24 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = [name for name in _SHARED if name in getattr(item, "fixturenames", ())]
         if shared:
             callspec = getattr(item, "callspec", None)
-            kind = callspec.params.get("proxied", "") if callspec else ""
-            item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared, kind))))
+            kinds = [str(callspec.params.get(name, "")) for name in shared] if callspec else []
+            item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared, *kinds))))
 
 
-def _image_is_there(site: Site) -> None:
-    """The image is built once, not by every worker at the same time."""
-    work = CHECKOUT / ".work"
-    work.mkdir(exist_ok=True)
-    with open(work / "image.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if site.docker("image", "inspect", "dockyard/registry:2-packages").returncode != 0:
-            site.play(registry_image_source="packages").ok()
-            site.remove()
-
-
-def _site(folder: Path) -> Iterator[Site]:
+def _site(folder: Path, version: str = "2.8") -> Iterator[Site]:
     site = Site(folder)
-    _image_is_there(site)
+    build_base(site)
+    if version == "3.x":
+        site.variables |= registry3_variables(folder)
     yield site
     site.remove()
 
@@ -53,17 +45,27 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield from _site(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=["2.8", pytest.param("3.x", marks=needs_registry3)])
+def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A registry that runs. Tests that share it leave it running, with its users."""
-    for site in _site(tmp_path_factory.mktemp("site")):
+    for site in _site(tmp_path_factory.mktemp("site"), request.param):
         site.play().ok()
         yield site
 
 
-@pytest.fixture(scope="module", params=["nginx", "caddy", pytest.param("traefik", marks=needs_traefik)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "nginx",
+        "caddy",
+        pytest.param("traefik", marks=needs_traefik),
+        pytest.param("nginx-3.x", marks=needs_registry3),
+    ],
+)
 def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ProxiedSite]:
-    """A registry that runs behind a proxy. Tests that share it leave it as it was."""
-    yield from deployed_behind(request.param, tmp_path_factory.mktemp("site"))
+    """A registry that runs behind a proxy: 2.8, or 3.x where it says so. Tests that share it leave it as it was."""
+    proxy, _dash, version = request.param.partition("-")
+    folder = tmp_path_factory.mktemp("site")
+    yield from deployed_behind(proxy, folder, registry3_variables(folder) if version else {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import pytest
 from ansible_collections.dockyard.registry.plugins.module_utils._client import ClientError, RegistryClient
 from ansible_collections.dockyard.registry.plugins.module_utils._media import OCI_MANIFEST
 from ansible_collections.dockyard.registry.plugins.module_utils._reference import Digest
+from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 
+from tests.support.images import registry3_variables
 from tests.support.processes import wait_for
-from tests.support.registry import RegistryProcess, free_port
+from tests.support.proxied import ProxiedSite
+from tests.support.registry import RegistryProcess, free_port, needs_registry3
 from tests.support.site import Site
 
 LAYER = b"what everybody pulls" * 1000
@@ -173,8 +177,12 @@ class Upstream:
         self.url = f"http://127.0.0.1:{port}"
         #: For containers in its network.
         self.inner_url = f"http://{self._name}:5000"
-        #: What puts a stack into that network.
-        self.compose = {"networks": {"default": {"name": self._name, "external": True}}}
+        #: What makes a stack its mirror, in its network.
+        self.variables: dict[str, Any] = {
+            "registry_mode": "mirror",
+            "registry_mirror_url": self.inner_url,
+            "registry_compose": {"networks": {"default": {"name": self._name, "external": True}}},
+        }
         self._published = f"--publish=127.0.0.1:{port}:5000"
 
     def start(self) -> None:
@@ -204,8 +212,8 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.fixture
-def upstream(site: Site) -> Iterator[Upstream]:
+@contextmanager
+def upstream_of(site: Site) -> Iterator[Upstream]:
     """Ends after the mirror, which is in its network."""
     upstream = Upstream(site)
     try:
@@ -216,14 +224,17 @@ def upstream(site: Site) -> Iterator[Upstream]:
         upstream.remove()
 
 
-def test_site_deploys_a_mirror(site: Site, upstream: Upstream) -> None:
+@pytest.fixture
+def upstream(site: Site) -> Iterator[Upstream]:
+    with upstream_of(site) as upstream:
+        yield upstream
+
+
+@pytest.mark.parametrize("version", ["2.8", pytest.param("3.x", marks=needs_registry3)])
+def test_site_deploys_a_mirror(site: Site, upstream: Upstream, version: str, tmp_path: Path) -> None:
     """The life of a mirror, in order: each step stands on the one before."""
     _, layer = push(upstream.url)
-    variables: dict[str, Any] = {
-        "registry_mode": "mirror",
-        "registry_mirror_url": upstream.inner_url,
-        "registry_compose": upstream.compose,
-    }
+    variables = upstream.variables | (registry3_variables(tmp_path) if version == "3.x" else {})
     site.play(**variables).ok()
     assert site.play(**variables).ok().changed == []
 
@@ -246,6 +257,43 @@ def test_site_deploys_a_mirror(site: Site, upstream: Upstream) -> None:
     run = site.play(**variables, registry_start_timeout=3).failed()
     assert f'panic: Get "{upstream.inner_url}/v2/"' in run.message
     assert "goroutine" not in run.message
+
+
+def test_a_mirror_behind_a_proxy(tmp_path: Path) -> None:
+    """Rights are checked in front of it, and what it has can be pulled while it is away."""
+    site = ProxiedSite(tmp_path, "nginx")
+    site.variables["registry_users"] = [
+        {"name": "admin"},
+        {"name": "reader", "permissions": ["pull"], "repositories": ["team/*"]},
+    ]
+    with upstream_of(site) as upstream:
+        _, layer = push(upstream.url)
+        site.variables |= upstream.variables
+        site.play().ok()
+        assert site.play().ok().changed == []
+
+        def status(path: str, *options: str, user: str | None = "reader") -> int:
+            return site.headers(path, *options, user=user)[0]
+
+        image = ("/v2/team/app/manifests/1", "-H", f"Accept: {OCI_MANIFEST}")
+        assert status(*image) == 200
+        assert status(f"/v2/team/app/blobs/{layer}") == 200
+        assert status(*image, user=None) == 401
+        assert status("/v2/other/app/manifests/1") == 403
+        assert status("/v2/team/app/blobs/uploads/", "-X", "POST") == 403
+        assert status("/v2/team/app/blobs/uploads/", "-X", "POST", user="admin") == 405, "it takes no pushes"
+        wait_for("the layer is kept", lambda: layer.hex in blobs(site.root / "data"), seconds=30)
+
+        site.switch("maintenance")
+        stack = Stack(site.root, url=site.url)
+        stack.stop()
+        try:
+            assert status(*image) == 200
+            assert status(f"/v2/team/app/blobs/{layer}") == 200
+        finally:
+            stack.start()
+            site.switch("normal")
+        assert site.play().ok().changed == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Dockyard maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is Traefik's own: certificates that it gets itself, and certificates that it must not take."""
+"""What is Traefik's own: certificates that it must not take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pebble import Pebble
 from tests.support.proxied import NAME, ProxiedSite
 from tests.support.tls import make_certificates
 from tests.support.traefik import needs_traefik
@@ -25,33 +24,6 @@ def site(tmp_path: Path) -> Iterator[ProxiedSite]:
     site = ProxiedSite(tmp_path, "traefik")
     yield site
     site.remove()
-
-
-def test_it_gets_its_certificate_itself(site: ProxiedSite, tmp_path: Path) -> None:
-    pebble = Pebble(tmp_path / "pebble", site, lifetime=86400)
-    try:
-        site.ca = pebble.trusted
-        site.variables |= {
-            "registry_tls": "acme",
-            "registry_acme_directory": pebble.directory,
-            "registry_acme_ca_file": str(pebble.trusted),
-            "registry_acme_email": "ops@example.org",
-        }
-        pebble.leads_elsewhere(NAME)
-        run = site.play().failed()
-        assert f"get a certificate for {NAME} from {pebble.directory}" in run.message
-        assert "127.0.0.2" in run.message
-        pebble.leads_here(NAME)
-        site.docker("restart", f"{site.project}-proxy-1")
-        site.play().ok()
-        store = site.root / "acme" / "traefik.json"
-        assert store.stat().st_mode & 0o777 == 0o600
-        issued = site.served()
-        pebble.stop()
-        assert site.play().ok().changed == []
-        assert site.served() == issued
-    finally:
-        pebble.stop()
 
 
 def test_a_certificate_that_does_not_fit_is_never_used(site: ProxiedSite, tmp_path: Path) -> None:

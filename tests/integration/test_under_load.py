@@ -17,20 +17,15 @@ from ansible_collections.dockyard.registry.plugins.module_utils._reference impor
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
 
-from tests.support.load import Load, connect_to
+from tests.support.load import load_on
 from tests.support.processes import wait_for
-from tests.support.proxied import ProxiedSite
+from tests.support.proxied import Podman, ProxiedSite
 from tests.support.site import Site
 
 pytestmark = pytest.mark.slow
 
 GARBAGE = 24
 IMAGE = "dockyard/registry:2-packages"
-
-
-def load_on(site: Site, **options: Any) -> Load:
-    connection = {"ca_file": str(site.ca), "connect_to": "127.0.0.1"} if isinstance(site, ProxiedSite) else {}
-    return Load(connect_to(site, **connection), **options)
 
 
 def collect(site: Site) -> dict[str, Any]:
@@ -112,38 +107,54 @@ def test_behind_a_proxy(proxied: ProxiedSite) -> None:
     assert load.verify() > 3
 
 
+#: What each understands: podman and skopeo are on containers/image.
+TOLD = {"docker": 503, "podman": 429, "skopeo": 429}
+
+
 def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Path) -> None:
-    """docker understands 503 and skopeo 429; both push while the registry is away, and it goes through later."""
+    """Each pushes while the registry is away, is told to come back in its own way, and goes through later."""
     assert proxied.login()
-    for_docker, for_skopeo = (f"{proxied.address}/clients/{name}:1" for name in ("docker", "skopeo"))
-    assert proxied.docker("tag", IMAGE, for_docker).returncode == 0
+    images = {client: f"{proxied.address}/clients/{client}:1" for client in TOLD}
+    assert proxied.docker("tag", IMAGE, images["docker"]).returncode == 0
     archive = tmp_path / "image.tar"
     assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    podman = Podman(proxied)
+    podman.load(archive)
+    pushes: dict[str, Callable[[], subprocess.CompletedProcess[str]]] = {
+        "docker": lambda: proxied.docker("push", images["docker"]),
+        "podman": lambda: podman.push(IMAGE, images["podman"]),
+        "skopeo": lambda: proxied.skopeo(
+            *("copy", f"docker-archive:{archive}", f"docker://{images['skopeo']}"),
+            more=("--retry-times=10",),
+        ),
+    }
     before = len(proxied.log())
+
+    def told() -> set[tuple[str, int]]:
+        """Which client got which status, by the repository that it pushes to."""
+        entries = [entry for entry in proxied.log()[before:] if entry["path"].startswith("/v2/clients/")]
+        return {(entry["path"].split("/")[3], entry["status"]) for entry in entries}
+
     proxied.switch("maintenance")
     try:
-        with ThreadPoolExecutor(2) as executor:
-            docker = executor.submit(proxied.docker, "push", for_docker)
-            skopeo = executor.submit(
-                proxied.skopeo,
-                *("copy", f"docker-archive:{archive}", f"docker://{for_skopeo}"),
-                more=("--retry-times=10",),
-            )
+        with ThreadPoolExecutor(len(pushes)) as executor:
+            under_way = {client: executor.submit(push) for client, push in pushes.items()}
             try:
                 wait_for(
                     "each client was told to come back in its own way",
-                    lambda: {429, 503} <= {entry["status"] for entry in proxied.log()[before:]},
+                    lambda: set(TOLD.items()) <= told(),
                     pause=0.5,
                 )
             finally:
                 proxied.switch("normal")
-            for pushed in (docker.result(), skopeo.result()):
-                assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+            for client, push in under_way.items():
+                assert push.result().returncode == 0, (client, push.result().stdout + push.result().stderr)
     finally:
         proxied.switch("normal")
-        proxied.docker("image", "rm", for_docker)
-    for image in (for_docker, for_skopeo):
-        copied = proxied.skopeo("copy", f"docker://{image}", f"dir:{tmp_path / image.rpartition('/')[2]}")
+        proxied.docker("image", "rm", images["docker"])
+        podman.remove()
+    for client, image in images.items():
+        copied = proxied.skopeo("copy", f"docker://{image}", f"dir:{tmp_path / client}")
         assert copied.returncode == 0, copied.stderr
 
 

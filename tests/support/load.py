@@ -37,6 +37,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._http import Ori
 from ansible_collections.dockyard.registry.plugins.module_utils._reference import Digest
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
 
+from tests.support.proxied import ProxiedSite
 from tests.support.site import Site
 from tests.support.store import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 
@@ -382,10 +383,12 @@ class Load:
         return ""
 
 
-def connect_to(site: Site, **options: Any) -> Connect:
-    """How the load reaches the registry of a site."""
+def load_on(site: Site, **options: Any) -> Load:
+    """A load on the registry of a site, whether or not that is behind a proxy."""
     login = {"username": "admin", "password": site.password()}
-    return lambda agent: Client(agent, site.url, **login, **options)
+    if isinstance(site, ProxiedSite):
+        login |= {"ca_file": str(site.ca), "connect_to": "127.0.0.1"}
+    return Load(lambda agent: Client(agent, site.url, **login), **options)
 
 
 def _make_old(storage: Storage, images: list[Image]) -> None:

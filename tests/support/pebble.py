@@ -16,6 +16,15 @@ from tests.support.registry import free_port
 from tests.support.tls import make_certificates
 
 
+def bridge_address() -> str:
+    """This machine's, as containers see it. An engine that has just made its bridge does not tell."""
+    shown = subprocess.run(
+        ["ip", "-json", "-4", "address", "show", "docker0"], capture_output=True, text=True, check=True
+    ).stdout
+    address: str = json.loads(shown)[0]["addr_info"][0]["local"]
+    return address
+
+
 class Pebble:
     """Issues for whatever name leads to 127.0.0.1, which each does unless `leads_elsewhere` was told of it.
 
@@ -24,8 +33,7 @@ class Pebble:
 
     def __init__(self, folder: Path, site: ProxiedSite, *, lifetime: int) -> None:
         folder.mkdir()
-        inspect = ("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
-        gateway = site.docker(*inspect).stdout.strip()
+        gateway = bridge_address()
         files = make_certificates(folder, gateway, "localhost")
         port, management, self._names, dns = (free_port() for _ in range(4))
         self.directory = f"https://{gateway}:{port}/dir"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,9 +110,7 @@ class ProxiedSite(Site):
         """`skopeo copy SOURCE DESTINATION` or `inspect NAME`, with login and authority for what is here."""
         command, *names = arguments
         here = f"docker://{self.address}/"
-        certificates = self.root.parent / "skopeo-certificates"
-        certificates.mkdir(exist_ok=True)
-        (certificates / "ca.crt").write_bytes(self.ca.read_bytes())
+        certificates = self.certificates()
         secret = f"{user}:{self.password(user)}"
         options = [f"--cert-dir={certificates}", f"--creds={secret}"]
         if command == "copy":
@@ -129,6 +128,13 @@ class ProxiedSite(Site):
             check=False,
             timeout=300,
         )
+
+    def certificates(self) -> Path:
+        """A folder with the authority's certificate alone, as skopeo and podman want it."""
+        folder = self.root.parent / "client-certificates"
+        folder.mkdir(exist_ok=True)
+        (folder / "ca.crt").write_bytes(self.ca.read_bytes())
+        return folder
 
     def served(self) -> str:
         """The fingerprint of the certificate that clients get; empty where there is none."""
@@ -158,9 +164,45 @@ class ProxiedSite(Site):
         return entries
 
 
-def deployed_behind(proxy: str, folder: Path) -> Iterator[ProxiedSite]:
+class Podman:
+    """podman with a storage of its own, for one registry. Call `remove` in the end."""
+
+    def __init__(self, site: ProxiedSite) -> None:
+        self._site = site
+        # Not a test's folder: podman takes no path that is longer than 50 characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="podman-")
+
+    def load(self, archive: Path) -> None:
+        """Take the image of `docker save`."""
+        done = self._run("load", "--quiet", "--input", str(archive))
+        assert done.returncode == 0, done.stderr
+
+    def push(self, image: str, target: str) -> subprocess.CompletedProcess[str]:
+        login = f"--creds=admin:{self._site.password()}"
+        certificates = f"--cert-dir={self._site.certificates()}"
+        return self._run("push", login, certificates, image, f"docker://{target}")
+
+    def remove(self) -> None:
+        self._folder.cleanup()
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        # Slower than overlay, and nothing is mounted.
+        storage = [f"--root={self._folder.name}/root", f"--runroot={self._folder.name}/run"]
+        return subprocess.run(
+            ["podman", *storage, "--storage-driver=vfs", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+
+def deployed_behind(
+    proxy: str, folder: Path, variables: dict[str, Any] | None = None
+) -> Iterator[ProxiedSite]:
     """For fixtures: a registry that runs behind this proxy, and is removed in the end."""
     site = ProxiedSite(folder, proxy)
+    site.variables |= variables or {}
     try:
         site.play().ok()
         yield site

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import pytest
 import yaml
 
 START_TIMEOUT = 30.0
@@ -42,6 +43,12 @@ def find_registry2() -> str:
 def find_registry3() -> str | None:
     """The path of the registry 3.x binary that DOCKYARD_REGISTRY3 names, or None."""
     return os.environ.get("DOCKYARD_REGISTRY3") or None
+
+
+needs_registry3 = pytest.mark.skipif(
+    find_registry3() is None,
+    reason="DOCKYARD_REGISTRY3 is unset: name a registry 3.x binary to test it too",
+)
 
 
 def hash_password(password: str, cost: int = 5) -> str:

@@ -6,17 +6,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site
-
-_BASE = "dockyard/registry:2-packages"
-_BUILT = "dockyard-test/traefik:binary"
+from tests.support.images import image_with
 
 
 def find_traefik() -> str:
@@ -42,31 +37,7 @@ needs_traefik_binary = pytest.mark.skipif(
 
 
 def traefik_image(folder: Path) -> str:
-    """The name of an image with what DOCKYARD_TRAEFIK names, laid out as the official one: a shell with the usual
-    small tools, and the program on the path."""
+    """The name of an image with what DOCKYARD_TRAEFIK names."""
     if not traefik_binary():
         return find_traefik()
-    if subprocess.run(["docker", "image", "inspect", _BASE], capture_output=True, check=False).returncode:
-        site = Site(folder / "base")
-        site.play(registry_image_source="packages").ok()
-        site.remove()
-    context = folder / "traefik-image"
-    context.mkdir()
-    shutil.copy(traefik_binary(), context / "traefik")
-    (context / "traefik").chmod(0o755)
-    (context / "Dockerfile").write_text(
-        # Its files only: it declares a volume.
-        f"FROM {_BASE} AS base\n"
-        'RUN ["/bin/busybox", "--install", "-s", "/usr/bin"]\n'
-        "FROM scratch\n"
-        "COPY --from=base / /\n"
-        "COPY traefik /usr/local/bin/traefik\n",
-        encoding="utf-8",
-    )
-    subprocess.run(
-        ["docker", "build", "--quiet", "--network=none", "--tag", _BUILT, str(context)],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-    )
-    return _BUILT
+    return image_with(traefik_binary(), "traefik", folder)
