@@ -17,8 +17,8 @@ from tests.support.processes import wait_for
 from tests.support.proxied import NAME, ProxiedSite
 from tests.support.traefik import needs_traefik
 
-#: Seconds. Caddy renews when a third of it is left, Traefik when it is less than 20 minutes, nginx's helper always, with
-#: the variables below.
+#: Seconds. With the variables below, Caddy renews when a third of it is left, Traefik when it is less than 20 minutes,
+#: nginx's helper always.
 LIFETIME = {"nginx": 86400, "caddy": 60, "traefik": 600}
 #: Extra variables: these go over what the role itself sets.
 QUICKLY: dict[str, Any] = {

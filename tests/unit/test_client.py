@@ -584,6 +584,23 @@ def test_the_html_of_another_product(proxy: FaultyProxy, through_proxy: Registry
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"404 page not found\n", r"\(404 '404 page not found'\)"),
+        (b"", r"\(404\)"),
+        (b"\xff\x00" * 500, r"\(404 '.{80,400}'\)"),
+    ],
+)
+def test_a_404_of_something_in_between(
+    proxy: FaultyProxy, through_proxy: RegistryClient, body: bytes, said: str
+) -> None:
+    """How it begins tells who it came from: the registry has a code."""
+    proxy.spoil("", status(404, body, Docker_Distribution_Api_Version="registry/2.0"))
+    with pytest.raises(NotFound, match=f"there is no such object {said}$"):
+        through_proxy.ping()
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b"{}", b"\xff", b'{"repositories": 1}', b'{"repositories": [1]}']
 )
 def test_json_that_is_no_list_of_repositories(
