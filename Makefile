@@ -54,6 +54,7 @@ unit: development ## tests against registry processes on this machine
 
 .PHONY: integration
 integration: development ## modules and playbooks against this machine's engine
+	@tests/hosts/build-host-images
 	@pytest -n $(PYTEST_WORKERS) --dist loadgroup tests/integration $(PYTEST_ARGS)
 
 .PHONY: sanity

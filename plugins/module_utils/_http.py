@@ -537,13 +537,13 @@ def _unreachable(origin: Origin, error: OSError) -> str:
 
 
 def _registry_error(body: bytes) -> tuple[str, str]:
-    """Code and text of the first error in a registry's answer; of any other body, no code and how it begins."""
+    """Code and text of the first error in a registry's answer; of another text, no code and how it begins."""
     try:
         error = json.loads(body)["errors"][0]
         code, message, detail = str(error["code"]), error.get("message", ""), error.get("detail")
     except (ValueError, LookupError, TypeError, AttributeError):
-        begin = " ".join(body[:400].decode("utf-8", "replace").split())
-        return "", f"{begin[:80]!r}" if begin else ""
+        begin = " ".join(body[:400].decode("utf-8", "replace").split())[:80]
+        return "", repr(begin) if begin and begin[0] not in "<{[" else ""
     text = f"{code}: {message}" + (f" {json.dumps(detail)}" if detail else "")
     return code, text if len(text) <= 300 else f"{text[:297]}..."
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ LOGINS = {"auths": {"192.0.2.1:5000": {"auth": "c29tZWJvZHk6ZWxzZQ=="}}, "detach
 K3S = "/etc/rancher/k3s/registries.yaml"
 K3S_OF_OTHERS = {"mirrors": {"192.0.2.1:5000": {"endpoint": ["http://192.0.2.1:5000"]}}}
 BUILDKIT = "/etc/buildkit/buildkitd.toml"
+#: Where buildkitd and buildctl are; empty: nowhere.
+BUILDKIT_FOLDER = os.environ.get("DOCKYARD_BUILDKIT", "")
 BUILDKIT_OF_OTHERS = "debug = true\n\n[worker.oci]\n  enabled = true\n"
 
 
@@ -181,7 +184,7 @@ def test_the_system_trusts_and_forgets(machine: ClientMachine) -> None:
 def test_files_for_k3s_and_buildkit_with_the_authority_of_the_registrys_host(
     machine: ClientMachine, tmp_path: Path
 ) -> None:
-    """Neither program is here: this is what they would read."""
+    """What they read, and that what others wrote stays. Neither is in a package."""
     machine.write(K3S, yaml.safe_dump(K3S_OF_OTHERS))
     machine.write(BUILDKIT, BUILDKIT_OF_OTHERS)
     (tmp_path / "certs").mkdir()
@@ -228,6 +231,34 @@ def test_files_for_k3s_and_buildkit_with_the_authority_of_the_registrys_host(
     assert yaml.safe_load(machine.read(K3S)) == K3S_OF_OTHERS
     assert machine.read(BUILDKIT) == BUILDKIT_OF_OTHERS
     assert machine.run("find /etc/rancher /etc/buildkit -type f").split() == [K3S, BUILDKIT]
+
+
+@pytest.mark.skipif(
+    not BUILDKIT_FOLDER,
+    reason="DOCKYARD_BUILDKIT is unset: name a folder with buildkitd and buildctl to build with them",
+)
+def test_buildkit_pulls_and_pushes(machine: ClientMachine) -> None:
+    """The real program, with what clients.yml writes for it, and with the login that it writes for docker."""
+    for program in ("buildkitd", "buildctl"):
+        machine.copy(Path(BUILDKIT_FOLDER, program), f"/usr/local/bin/{program}")
+    built = f"{SECURE}/team/built:1"
+    machine.write("/srv/build/Dockerfile", f"FROM {IMAGE}\nCOPY Dockerfile /\n")
+    build = (
+        "buildctl --addr unix:///run/buildkit.sock build --frontend dockerfile.v0 --progress plain"
+        " --local context=/srv/build --local dockerfile=/srv/build"
+        f" --output type=image,name={built},push=true"
+    )
+    machine.write(BUILDKIT, BUILDKIT_OF_OTHERS)
+    machine.start_buildkit()
+    assert "x509" in machine.run(build, fails=True)
+    variables = wanted(machine, client_tools=["docker", "buildkit"])
+    machine.play(**variables).ok()
+    machine.start_buildkit()
+    machine.run(f"docker push {IMAGE}")
+    machine.run(build)
+    assert '"digest"' in machine.run(f"docker manifest inspect {built}")
+    machine.play(**variables, client_state="absent").ok()
+    assert machine.read(BUILDKIT) == BUILDKIT_OF_OTHERS
 
 
 @pytest.mark.parametrize(

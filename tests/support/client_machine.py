@@ -82,6 +82,10 @@ class ClientMachine:
         command = ("exec", "--interactive", self.name, "sh", "-c", f"mkdir -p $(dirname {path}); cat >{path}")
         _docker(*command, stdin=text)
 
+    def copy(self, source: Path, path: str) -> None:
+        """A file of this machine."""
+        _docker("cp", str(source), f"{self.name}:{path}")
+
     def read(self, path: str) -> str:
         return self.run(f"cat {path}")
 
@@ -104,6 +108,15 @@ class ClientMachine:
             "containerd --address /run/own.sock --root /var/lib/containerd/own --state /run/own", "/dev/null"
         )
         self._wait("ctr --address /run/own.sock version")
+
+    def start_buildkit(self) -> None:
+        """Start buildkitd, anew where it runs, with the configuration that there is."""
+        self.run("pkill -x buildkitd && while pgrep -x buildkitd; do sleep 0.2; done; true")
+        socket = "unix:///run/buildkit.sock"
+        self._background(
+            f"buildkitd --addr {socket} --oci-worker-snapshotter native", "/var/log/buildkitd.log"
+        )
+        self._wait(f"buildctl --addr {socket} debug workers")
 
     def play(self, *options: str, registry: dict[str, Any] | None = None, **variables: Any) -> Run:
         """Run clients.yml on this machine. `registry` are the variables of a host with a registry; default: none."""
@@ -134,9 +147,9 @@ class ClientMachine:
         return Run(process)
 
     def _start_registries(self) -> None:
-        _docker("cp", find_registry2(), f"{self.name}:/usr/local/bin/registry")
+        self.copy(Path(find_registry2()), "/usr/local/bin/registry")
         for file in ("server.crt", "server.key"):
-            _docker("cp", str(self.directory / file), f"{self.name}:/srv/{file}")
+            self.copy(self.directory / file, f"/srv/{file}")
         self.write(
             "/srv/htpasswd", "".join(f"{name}:{hash_password(word)}\n" for name, word in self._users.items())
         )

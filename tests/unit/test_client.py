@@ -588,6 +588,7 @@ def test_the_html_of_another_product(proxy: FaultyProxy, through_proxy: Registry
     [
         (b"404 page not found\n", r"\(404 '404 page not found'\)"),
         (b"", r"\(404\)"),
+        (b"<html><body>Not Found</body></html>", r"\(404\)"),
         (b"\xff\x00" * 500, r"\(404 '.{80,400}'\)"),
     ],
 )
