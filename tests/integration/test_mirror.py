@@ -293,7 +293,7 @@ def test_a_mirror_behind_a_proxy(tmp_path: Path) -> None:
         finally:
             stack.start()
             site.switch("normal")
-        assert site.play().ok().changed == []
+        assert status(*image) == 200
 
 
 @pytest.mark.parametrize(
