@@ -27,9 +27,8 @@ from ansible_collections.dockyard.registry.plugins.module_utils._stack import St
 
 from tests.support.load import Load, load_on
 from tests.support.proxied import ProxiedSite
-from tests.support.traefik import find_traefik
+from tests.support.traefik import proxies
 
-PROXIES = ("nginx", "caddy", *(["traefik"] if find_traefik() else []))
 GARBAGE = 12
 ROW = "{:8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  {}"
 
@@ -99,11 +98,11 @@ def measure(site: ProxiedSite, seconds: float) -> str:
 def main() -> None:
     minutes = float(os.environ.get("DOCKYARD_MAINTENANCE_MINUTES", "2"))
     print(ROW.format("", "pulls", "failed", "pushes", "failed", "waits", "lost", "maintenance"), flush=True)
-    for proxy in PROXIES:
+    for proxy in proxies():
         with tempfile.TemporaryDirectory() as name:
             site = ProxiedSite(Path(name), proxy)
             try:
-                print(measure(site, minutes * 60 / len(PROXIES)), flush=True)
+                print(measure(site, minutes * 60 / len(proxies())), flush=True)
             finally:
                 site.remove()
     print("goal: no pull and no push fails, and none that was acknowledged is lost")

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "colle
 from tests.support.proxied import ProxiedSite
 from tests.support.site import Site
 from tests.support.store import write_layer
-from tests.support.traefik import find_traefik
+from tests.support.traefik import proxies
 
 MIB = int(os.environ.get("DOCKYARD_LAYER_MIB", "1024"))
 ROUNDS = 3
@@ -127,7 +127,8 @@ def take_out_tls(site: ProxiedSite) -> None:
         for router in settings["http"]["routers"].values():
             router.pop("tls", None)
         path.write_text(yaml.safe_dump(settings))
-    site.docker("exec", f"{site.project}-proxy-1", "sh", "/proxy/reload")
+    done = site.docker("exec", f"{site.project}-proxy-1", "sh", "/proxy/reload")
+    assert done.returncode == 0, done.stderr
 
 
 def _change(path: Path, pattern: str, replacement: str) -> None:
@@ -165,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = direct(Path(folder))
     tell("direct", base, base)
-    for proxy in ("nginx", "caddy", *(["traefik"] if find_traefik() else [])):
+    for proxy in proxies():
         with tempfile.TemporaryDirectory() as folder:
             for name, took in through(proxy, Path(folder)):
                 tell(name, took, base)

@@ -14,7 +14,7 @@ from tests.support.images import build_base, registry3_variables
 from tests.support.proxied import ProxiedSite, deployed_behind
 from tests.support.registry import needs_registry3
 from tests.support.site import Site
-from tests.support.traefik import needs_traefik
+from tests.support.traefik import PROXY_PARAMS
 
 _SHARED = ("deployed", "machine", "proxied")
 
@@ -55,12 +55,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "nginx",
-        "caddy",
-        pytest.param("traefik", marks=needs_traefik),
-        pytest.param("nginx-3.x", marks=needs_registry3),
-    ],
+    params=[*PROXY_PARAMS, pytest.param("nginx-3.x", marks=needs_registry3)],
 )
 def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -14,8 +14,8 @@ import pytest
 from tests.support.load import load_on
 from tests.support.pebble import Pebble
 from tests.support.processes import wait_for
-from tests.support.proxied import NAME, ProxiedSite
-from tests.support.traefik import needs_traefik
+from tests.support.proxied import NAME, ProxiedSite, fresh_behind
+from tests.support.traefik import PROXY_PARAMS
 
 #: Seconds. With the variables below, Caddy renews when a third of it is left, Traefik when it is less than 20 minutes,
 #: nginx's helper always.
@@ -32,12 +32,10 @@ PATIENTLY = {"seconds": 150, "pause": 0.5}
 WARNING = "WARNING: the certificate could not be renewed"
 
 
-@pytest.fixture(params=["nginx", "caddy", pytest.param("traefik", marks=needs_traefik)])
+@pytest.fixture(params=PROXY_PARAMS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProxiedSite]:
-    """One that is not there yet."""
-    site = ProxiedSite(tmp_path, request.param)
-    yield site
-    site.remove()
+    with fresh_behind(request.param, tmp_path) as site:
+        yield site
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from tests.support.site import CHECKOUT, Run, Site
+from tests.support.site import CHECKOUT, Site
 
 CALLBACKS = {
     "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tests" / "support" / "callback"),
@@ -51,8 +49,7 @@ def test_two_runs_at_once_take_turns(site: Site) -> None:
     # On a machine with much else to do, one run takes longer than another waits by default.
     runs = [site.start(registry_lock_wait=300) for _run in range(2)]
     for run in runs:
-        output, errors = run.communicate(timeout=600)
-        Run(subprocess.CompletedProcess(run.args, run.returncode, output, errors)).ok()
+        site.finish(run).ok()
     assert site.login()
     assert site.play().ok().changed == []
 

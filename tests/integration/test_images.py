@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.images import BASE
 from tests.support.registry import RegistryProcess, find_registry2, start_registry
 from tests.support.site import Site
-
-BUILT = "dockyard/registry:2-packages"
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def push(site: Site, upstream: RegistryProcess) -> Callable[[str], str]:
 
     def put(tag: str) -> str:
         name = f"127.0.0.1:{upstream.port}/registry:{tag}"
-        assert site.docker("tag", BUILT, name).returncode == 0
+        assert site.docker("tag", BASE, name).returncode == 0
         pushed = site.docker("push", name)
         assert pushed.returncode == 0, pushed.stderr
         site.docker("image", "rm", name)
@@ -90,7 +89,7 @@ def test_a_pinned_image_is_not_replaced_by_another(site: Site, upstream: Registr
 
 def test_auto_builds_where_nothing_can_be_pulled(site: Site, upstream: RegistryProcess) -> None:
     run = site.play(registry_image=f"127.0.0.1:{upstream.port}/registry").ok()
-    assert BUILT in run.result("present | Summary")["msg"]
+    assert BASE in run.result("present | Summary")["msg"]
 
 
 def test_auto_pulls_where_it_can(site: Site, upstream: RegistryProcess, push: Callable[[str], str]) -> None:
@@ -106,10 +105,10 @@ def test_auto_pulls_where_it_can(site: Site, upstream: RegistryProcess, push: Ca
 def test_archive(site: Site, tmp_path: Path) -> None:
     archive = tmp_path / "registry.tar"
     name = f"{site.project}/registry:archived"
-    subprocess.run(["docker", "tag", BUILT, name], check=True)
+    subprocess.run(["docker", "tag", BASE, name], check=True)
     subprocess.run(["docker", "save", "-o", str(archive), name], check=True)
     subprocess.run(["docker", "image", "rm", name], check=True)
-    # BUILT has the same content: the name must come from the archive all the same.
+    # BASE has the same content: the name must come from the archive all the same.
     image = {"registry_image_source": "archive", "registry_image_archive": str(archive)}
     try:
         site.play(**image).ok()
@@ -127,7 +126,7 @@ def test_archive_of_something_else(site: Site, tmp_path: Path) -> None:
     context.mkdir()
     subprocess.run(
         ["docker", "build", "-q", "-t", name, "-"],
-        input=f'FROM {BUILT}\nENTRYPOINT ["/bin/sh", "-c", "echo hello"]\n',
+        input=f'FROM {BASE}\nENTRYPOINT ["/bin/sh", "-c", "echo hello"]\n',
         text=True,
         check=True,
         capture_output=True,

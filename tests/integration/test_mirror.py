@@ -18,7 +18,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._media import OC
 from ansible_collections.dockyard.registry.plugins.module_utils._reference import Digest
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 
-from tests.support.images import registry3_variables
+from tests.support.images import BASE, registry3_variables
 from tests.support.processes import wait_for
 from tests.support.proxied import ProxiedSite
 from tests.support.registry import RegistryProcess, free_port, needs_registry3
@@ -188,7 +188,7 @@ class Upstream:
     def start(self) -> None:
         self._docker("network", "create", self._name)
         where = (f"--name={self._name}", f"--network={self._name}", self._published)
-        self._docker("run", "--detach", *where, "dockyard/registry:2-packages")
+        self._docker("run", "--detach", *where, BASE)
         wait_for("the upstream answers", lambda: answers(self.url), seconds=30)
 
     def stop(self) -> None:

@@ -17,20 +17,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.proxied import NAME, ProxiedSite, Puller
+from tests.support.images import BASE
+from tests.support.proxied import NAME, ProxiedSite, Puller, fresh_behind
 from tests.support.store import write_layer
 from tests.support.tls import Certificates, make_certificates
 
-IMAGE = "dockyard/registry:2-packages"
 BLOB_MIB = 2048
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[ProxiedSite]:
-    """One that is not there yet."""
-    site = ProxiedSite(tmp_path, "nginx")
-    yield site
-    site.remove()
+    with fresh_behind("nginx", tmp_path) as site:
+        yield site
 
 
 def with_files(files: Certificates) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def put_image(site: ProxiedSite, name: str) -> str:
     """Push an image with Docker's client; returns its address."""
     image = f"{site.address}/{name}"
     assert site.login()
-    assert site.docker("tag", IMAGE, image).returncode == 0
+    assert site.docker("tag", BASE, image).returncode == 0
     pushed = site.docker("push", image)
     assert pushed.returncode == 0, pushed.stderr
     assert site.docker("image", "rm", image).returncode == 0
@@ -112,7 +110,7 @@ def test_docker_logs_in_pushes_and_pulls(proxied: ProxiedSite) -> None:
 
 def test_skopeo_checks_the_certificate(proxied: ProxiedSite, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
-    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    assert proxied.docker("save", "-o", str(archive), BASE).returncode == 0
     name = f"docker://{proxied.address}/team/skopeo:1"
     pushed = proxied.skopeo("copy", f"docker-archive:{archive}", name)
     assert pushed.returncode == 0, pushed.stderr

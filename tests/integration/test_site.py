@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.images import BASE
 from tests.support.site import CHECKOUT, Site
 
 
@@ -130,7 +131,7 @@ def test_login_push_and_pull(deployed: Site) -> None:
     image = f"{deployed.address}/team/app:1.0"
     assert not deployed.login(password="wrong")
     assert deployed.login()
-    assert deployed.docker("tag", "dockyard/registry:2-packages", image).returncode == 0
+    assert deployed.docker("tag", BASE, image).returncode == 0
     pushed = deployed.docker("push", image)
     assert pushed.returncode == 0, pushed.stderr
     wanted = deployed.docker("image", "inspect", "--format", "{{.Id}}", image).stdout
@@ -183,7 +184,7 @@ def test_absent_keeps_the_data_and_present_brings_it_back(site: Site) -> None:
     password = site.password()
     image = f"{site.address}/kept:1"
     assert site.login()
-    site.docker("tag", "dockyard/registry:2-packages", image)
+    site.docker("tag", BASE, image)
     assert site.docker("push", image).returncode == 0
 
     foreseen = site.play(check=True, registry_state="absent").ok()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proxied import NAME, ProxiedSite
+from tests.support.proxied import NAME, ProxiedSite, fresh_behind
 from tests.support.tls import make_certificates
 from tests.support.traefik import needs_traefik
 
@@ -20,10 +20,8 @@ pytestmark = needs_traefik
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[ProxiedSite]:
-    """One that is not there yet."""
-    site = ProxiedSite(tmp_path, "traefik")
-    yield site
-    site.remove()
+    with fresh_behind("traefik", tmp_path) as site:
+        yield site
 
 
 def test_a_certificate_that_does_not_fit_is_never_used(site: ProxiedSite, tmp_path: Path) -> None:

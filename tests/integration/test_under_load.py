@@ -17,6 +17,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._reference impor
 from ansible_collections.dockyard.registry.plugins.module_utils._stack import Stack
 from ansible_collections.dockyard.registry.plugins.module_utils._storage import Storage
 
+from tests.support.images import BASE
 from tests.support.load import load_on
 from tests.support.processes import wait_for
 from tests.support.proxied import Podman, ProxiedSite
@@ -25,7 +26,6 @@ from tests.support.site import Site
 pytestmark = pytest.mark.slow
 
 GARBAGE = 24
-IMAGE = "dockyard/registry:2-packages"
 
 
 def collect(site: Site) -> dict[str, Any]:
@@ -115,14 +115,14 @@ def test_clients_wait_for_the_end_of_a_window(proxied: ProxiedSite, tmp_path: Pa
     """Each pushes while the registry is away, is told to come back in its own way, and goes through later."""
     assert proxied.login()
     images = {client: f"{proxied.address}/clients/{client}:1" for client in TOLD}
-    assert proxied.docker("tag", IMAGE, images["docker"]).returncode == 0
+    assert proxied.docker("tag", BASE, images["docker"]).returncode == 0
     archive = tmp_path / "image.tar"
-    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    assert proxied.docker("save", "-o", str(archive), BASE).returncode == 0
     podman = Podman(proxied)
     podman.load(archive)
     pushes: dict[str, Callable[[], subprocess.CompletedProcess[str]]] = {
         "docker": lambda: proxied.docker("push", images["docker"]),
-        "podman": lambda: podman.push(IMAGE, images["podman"]),
+        "podman": lambda: podman.push(BASE, images["podman"]),
         "skopeo": lambda: proxied.skopeo(
             *("copy", f"docker-archive:{archive}", f"docker://{images['skopeo']}"),
             more=("--retry-times=10",),
@@ -185,7 +185,7 @@ def test_containerd_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
         f'server = "https://{proxied.address}"\n[host."https://{proxied.address}"]\nskip_verify = true\n'
     )
     archive = tmp_path / "image.tar"
-    assert proxied.docker("save", "-o", str(archive), IMAGE).returncode == 0
+    assert proxied.docker("save", "-o", str(archive), BASE).returncode == 0
     namespace = f"dockyard-test-{proxied.port}"
     # Its own, or the one that the engine has started.
     sockets = ("/run/containerd/containerd.sock", "/run/docker/containerd/containerd.sock")
@@ -204,7 +204,7 @@ def test_containerd_is_held(proxied: ProxiedSite, tmp_path: Path) -> None:
     try:
         imported = ctr("images", "import", str(archive))
         assert imported.returncode == 0, imported.stderr
-        assert ctr("images", "tag", f"docker.io/{IMAGE}", image).returncode == 0
+        assert ctr("images", "tag", f"docker.io/{BASE}", image).returncode == 0
         push_while_away(
             proxied,
             lambda: ctr("images", "push", "--hosts-dir", str(hosts.parent), "--user", login, image),
@@ -221,7 +221,7 @@ def test_the_end_of_a_push_is_held(proxied: ProxiedSite, tmp_path: Path) -> None
     assert proxied.login()
     images = [f"{proxied.address}/held:{tag}" for tag in ("1", "2", "3")]
     for image in images:
-        assert proxied.docker("tag", IMAGE, image).returncode == 0
+        assert proxied.docker("tag", BASE, image).returncode == 0
     assert proxied.docker("push", images[0]).returncode == 0
     pulled = f"dir:{tmp_path / 'image'}"
     assert proxied.skopeo("copy", f"docker://{images[0]}", pulled).returncode == 0

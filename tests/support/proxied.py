@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -197,17 +198,22 @@ class Podman:
         )
 
 
-def deployed_behind(
-    proxy: str, folder: Path, variables: dict[str, Any] | None = None
-) -> Iterator[ProxiedSite]:
-    """For fixtures: a registry that runs behind this proxy, and is removed in the end."""
+@contextmanager
+def fresh_behind(proxy: str, folder: Path) -> Iterator[ProxiedSite]:
+    """For fixtures: one that is not there yet, and is removed in the end."""
     site = ProxiedSite(folder, proxy)
-    site.variables |= variables or {}
     try:
-        site.play().ok()
         yield site
     finally:
         site.remove()
+
+
+def deployed_behind(proxy: str, folder: Path, variables: dict[str, Any]) -> Iterator[ProxiedSite]:
+    """For fixtures: one that runs, and is removed in the end."""
+    with fresh_behind(proxy, folder) as site:
+        site.variables |= variables
+        site.play().ok()
+        yield site
 
 
 #: What curl ends with when a connection was given up before the server had looked at the request (HTTP/2: GOAWAY).

@@ -152,7 +152,10 @@ class Site:
 
     def play(self, playbook: str = "site", **options: Any) -> Run:
         """Run a playbook to its end."""
-        process = self.start(playbook, **options)
+        return self.finish(self.start(playbook, **options))
+
+    def finish(self, process: subprocess.Popen[str]) -> Run:
+        """Wait for a playbook that was started."""
         output, errors = process.communicate(timeout=TIMEOUT)
         return Run(subprocess.CompletedProcess(process.args, process.returncode, output, errors))
 

@@ -36,6 +36,15 @@ needs_traefik_binary = pytest.mark.skipif(
 )
 
 
+#: For fixtures: the proxies that a registry may be behind.
+PROXY_PARAMS = ("nginx", "caddy", pytest.param("traefik", marks=needs_traefik))
+
+
+def proxies() -> tuple[str, ...]:
+    """For benches: those that are here."""
+    return ("nginx", "caddy", "traefik") if find_traefik() else ("nginx", "caddy")
+
+
 def traefik_image(folder: Path) -> str:
     """The name of an image with what DOCKYARD_TRAEFIK names."""
     if not traefik_binary():
