@@ -15,6 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -245,14 +246,23 @@ def environment() -> dict[str, str]:
     return {**kept, "OTEL_TRACES_EXPORTER": "none"}
 
 
+#: Ports that this process gave out last: who got one may not listen on it yet.
+_given: deque[int] = deque(maxlen=200)
+
+
 def free_port() -> int:
-    for port in random.sample(PORTS, 100):
+    """One that nobody listens on, and that neither this process nor another worker of the same run was given."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    mine = [port for port in PORTS[worker::workers] if port not in _given]
+    for port in random.sample(mine, 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.append(port)
             return port
     raise AssertionError("registry: no free port on 127.0.0.1")
 
