@@ -215,7 +215,9 @@ class _Teller:
             self._show((before + line).rstrip(": "))
 
     def _show(self, text: str) -> None:
-        display.display(f"{self._who}: {text}")
+        # Where ansible-playbook writes into a pipe or a file, its output waits in memory until the task has ended; what
+        # goes to stderr does not, and a callback that writes JSON keeps its output to itself.
+        display.display(f"{self._who}: {text}", stderr=True)
 
 
 def _state(told: dict[str, Any] | None) -> State | None:
