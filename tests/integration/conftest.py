@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = [name for name in _SHARED if name in getattr(item, "fixturenames", ())]
         if shared:
             callspec = getattr(item, "callspec", None)
-            kinds = [str(callspec.params.get(name, "")) for name in shared] if callspec else []
+            kinds = [str(callspec.params[name]) for name in shared if callspec and name in callspec.params]
             item.add_marker(pytest.mark.xdist_group("-".join((item.path.stem, *shared, *kinds))))
 
 
