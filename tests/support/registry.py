@@ -254,8 +254,9 @@ def free_port() -> int:
     """One that nobody listens on, and that neither this process nor another worker of the same run was given."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    mine = [port for port in PORTS[worker::workers] if port not in _given]
-    for port in random.sample(mine, 100):
+    for port in random.sample(PORTS[worker::workers], 100):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

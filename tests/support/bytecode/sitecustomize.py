@@ -21,7 +21,7 @@ _compile = zipimport._compile_source  # type: ignore[attr-defined]
 
 
 def _kept(pathname: str, source: bytes) -> CodeType:
-    """What `source` compiles to; `pathname` is that within the zip file after the first call for the same source."""
+    """What `source` compiles to. In tracebacks it names the zip file of the run that compiled it."""
     inner = pathname.rpartition(".zip/")[2]
     key = _imp.source_hash(zipimport._bootstrap_external._RAW_MAGIC_NUMBER, inner.encode() + b"\0" + source)  # type: ignore[attr-defined]
     file = f"{_FOLDER}/{key.hex()}"
