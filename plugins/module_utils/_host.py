@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ ENGINE_TIMEOUT_SECONDS = 30
 
 # The state column of /proc/net/tcp for a listening socket.
 _TCP_LISTEN = "0A"
+
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 
 # How often, and how long apart, to look for the container behind a port that Docker holds.
 _LOOKS = 4
@@ -75,6 +78,18 @@ class Disk(NamedTuple):
     total_bytes: int
     free_inodes: int
     writable: bool
+
+
+class Entry(NamedTuple):
+    """What is at a path: a link is not followed. Fields are None where nothing is there."""
+
+    exists: bool
+    #: "directory", "file", "link" or "other".
+    type: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    #: Four octal digits, as Ansible's tasks have it.
+    mode: str | None = None
 
 
 def _run(*command: str) -> tuple[int, str, str]:
@@ -137,13 +152,23 @@ def disk(path: str) -> Disk:
     folder = Path(path)
     while not folder.exists():
         folder = folder.parent
-    stat = os.statvfs(folder)
+    system = os.statvfs(folder)
     return Disk(
-        free_bytes=stat.f_bavail * stat.f_frsize,
-        total_bytes=stat.f_blocks * stat.f_frsize,
-        free_inodes=stat.f_favail,
-        writable=not stat.f_flag & os.ST_RDONLY,
+        free_bytes=system.f_bavail * system.f_frsize,
+        total_bytes=system.f_blocks * system.f_frsize,
+        free_inodes=system.f_favail,
+        writable=not system.f_flag & os.ST_RDONLY,
     )
+
+
+def entry(path: str) -> Entry:
+    """What is at `path`."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Entry(exists=False)
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "other")
+    return Entry(True, kind, found.st_uid, found.st_gid, f"{stat.S_IMODE(found.st_mode):04o}")
 
 
 def _unhex(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -39,6 +39,11 @@ options:
     description: The folder of the registry on the host. It need not exist.
     type: path
     default: /opt/registry
+  paths:
+    description: Absolute paths to look at, see RV(paths).
+    type: list
+    elements: str
+    default: []
 author:
   - Dockyard maintainers (@dockyard)
 """
@@ -115,6 +120,13 @@ disk:
     total_bytes: {description: Size of the file system., type: int}
     free_inodes: {description: Files that can still be created., type: int}
     writable: {description: Whether it is mounted for writing., type: bool}
+paths:
+  description: What is at each of O(paths), by path. Links are not followed.
+  returned: success
+  type: dict
+  sample:
+    /opt/registry/auth: {exists: true, type: directory, uid: 0, gid: 65532, mode: "0750"}
+    /opt/registry/proxy: {exists: false, type: null, uid: null, gid: null, mode: null}
 """
 
 import platform
@@ -125,7 +137,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dockyard.registry.plugins.module_utils import _host
 
 
-def look(address: str, port: int, more_ports: list[int], libraries: list[str], root: str) -> dict[str, Any]:
+def look(
+    address: str, port: int, more_ports: list[int], libraries: list[str], root: str, paths: list[str]
+) -> dict[str, Any]:
     """Everything RETURN names."""
     listeners = []
     for each in (port, *more_ports):
@@ -145,6 +159,7 @@ def look(address: str, port: int, more_ports: list[int], libraries: list[str], r
         "listener": next((held for held in listeners if held["port"] == port), None),
         "listeners": listeners,
         "disk": _host.disk(root)._asdict(),
+        "paths": {path: _host.entry(path)._asdict() for path in paths},
     }
 
 
@@ -156,6 +171,7 @@ def main() -> None:
             "more_ports": {"type": "list", "elements": "int", "default": []},
             "libraries": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path", "default": "/opt/registry"},
+            "paths": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

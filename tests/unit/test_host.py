@@ -120,3 +120,19 @@ def test_operating_system(tmp_path: Path) -> None:
 
 def test_the_libraries_are_here() -> None:
     assert _host.missing_libraries() == []
+
+
+def test_what_is_at_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o750)
+    (tmp_path / "file").touch(mode=0o600)
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    own = (os.getuid(), os.getgid())
+    assert _host.entry(str(folder)) == (True, "directory", *own, "0750")
+    assert _host.entry(str(tmp_path / "file")) == (True, "file", *own, "0600")
+    assert _host.entry(str(tmp_path / "link")).type == "link"
+    assert _host.entry(str(tmp_path / "pipe")).type == "other"
+    for missing in ("nothing", "file/below"):
+        assert _host.entry(str(tmp_path / missing)) == (False, None, None, None, None)

@@ -18,10 +18,19 @@ from types import CodeType
 
 _FOLDER = os.environ.get("DOCKYARD_BYTECODE", "")
 _compile = zipimport._compile_source  # type: ignore[attr-defined]
+# zipimport asks for each file twice: first for its name only.
+_asked: dict[str, CodeType] = {}
 
 
 def _kept(pathname: str, source: bytes) -> CodeType:
     """What `source` compiles to. In tracebacks it names the zip file of the run that compiled it."""
+    if pathname in _asked:
+        return _asked.pop(pathname)
+    code = _asked[pathname] = _kept_code(pathname, source)
+    return code
+
+
+def _kept_code(pathname: str, source: bytes) -> CodeType:
     inner = pathname.rpartition(".zip/")[2]
     key = _imp.source_hash(zipimport._bootstrap_external._RAW_MAGIC_NUMBER, inner.encode() + b"\0" + source)  # type: ignore[attr-defined]
     file = f"{_FOLDER}/{key.hex()}"
