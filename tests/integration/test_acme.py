@@ -82,14 +82,14 @@ def test_renewal_with_and_without_an_authority(site: ProxiedSite, pebble: Pebble
         wait_for("the certificate was renewed", lambda: site.served() != first, **PATIENTLY)
         pebble.leads_elsewhere(NAME)
         wait_for("the report told of the wrong name", lambda: failures(site) > 0, **PATIENTLY)
-        assert "127.0.0.2" in report(site)
-        kept = site.served()
-        pebble.stop()
-        wait_for(
-            "the report told of the authority that is down",
-            lambda: "connection refused" in report(site),
-            **PATIENTLY,
-        )
+    assert "127.0.0.2" in report(site)
+    kept = site.served()
+    pebble.stop()
+    wait_for(
+        "the report told of the authority that is down",
+        lambda: "connection refused" in report(site),
+        **PATIENTLY,
+    )
     print(load.summary())
     assert load.failed_pulls == []
     assert load.failed_pushes == []

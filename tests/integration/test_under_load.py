@@ -20,7 +20,7 @@ from ansible_collections.dockyard.registry.plugins.module_utils._storage import 
 from tests.support.images import BASE
 from tests.support.load import load_on
 from tests.support.processes import wait_for
-from tests.support.proxied import Podman, ProxiedSite
+from tests.support.proxied import Podman, ProxiedSite, Puller
 from tests.support.site import Site
 
 pytestmark = pytest.mark.slow
@@ -74,11 +74,13 @@ def test_without_a_proxy(deployed: Site) -> None:
 def upgrade(site: ProxiedSite) -> None:
     """The registry's container is made anew, and the proxy gets another configuration."""
     before = site.service("registry")["Id"]
-    site.play(
+    run = site.play(
         registry_config={"http": {"headers": {"X-Release": ["next"]}}},
         registry_proxy_connections_per_client=300,
     ).ok()
+    assert "stack | Pulls go to the reader meanwhile" in run.changed
     assert site.service("registry")["Id"] != before
+    assert site.services() == ["gate", "network", "proxy", "registry"], "the reader ends"
 
 
 def restart(site: ProxiedSite) -> None:
@@ -92,7 +94,9 @@ def test_behind_a_proxy(proxied: ProxiedSite) -> None:
     load = load_on(proxied)
     load.leave_garbage(GARBAGE, proxied.root / "data")
     steps: tuple[Callable[[ProxiedSite], object], ...] = (collect, upgrade, restart)
-    with load:
+    always = load.push("always/there", "1")
+    # The load speaks HTTP/1.1, as Docker does.
+    with load, Puller(proxied, f"/v2/always/there/blobs/{Digest.of(always.blobs[0])}") as http2:
         for step in steps:
             failed = len(load.failed_pulls)
             step(proxied)
@@ -101,6 +105,8 @@ def test_behind_a_proxy(proxied: ProxiedSite) -> None:
     print(load.summary())
     assert load.pulls > 20
     assert load.failed_pulls == []
+    assert http2.count > 20
+    assert http2.failures == []
     assert load.failed_pushes == []
     assert set(load.waits) == {429, 503}, "each client got what it understands"
     assert load.delayed_pushes > 0

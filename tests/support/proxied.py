@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import tempfile
@@ -78,19 +79,28 @@ class ProxiedSite(Site):
 
     def curl(self, path: str, *options: str, user: str | None = "admin") -> subprocess.CompletedProcess[str]:
         """curl, which trusts the own authority and nothing else."""
-        login = ["--user", f"{user}:{self.password(user)}"] if user else []
         return subprocess.run(
-            [
-                *("curl", "-sS", "--cacert", str(self.ca), "--resolve", f"{NAME}:{self.port}:127.0.0.1"),
-                *login,
-                *options,
-                f"{self.url}{path}",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
+            self._curl(path, *options, user=user), capture_output=True, text=True, check=False, timeout=300
         )
+
+    def digest_of(self, path: str) -> str:
+        """The digest of what curl gets, of any size."""
+        with subprocess.Popen(self._curl(path, "--fail"), stdout=subprocess.PIPE) as curl:
+            assert curl.stdout
+            hasher = hashlib.sha256()
+            while piece := curl.stdout.read(2**20):
+                hasher.update(piece)
+        assert curl.returncode == 0
+        return f"sha256:{hasher.hexdigest()}"
+
+    def _curl(self, path: str, *options: str, user: str | None = "admin") -> list[str]:
+        login = ["--user", f"{user}:{self.password(user)}"] if user else []
+        return [
+            *("curl", "-sS", "--cacert", str(self.ca), "--resolve", f"{NAME}:{self.port}:127.0.0.1"),
+            *login,
+            *options,
+            f"{self.url}{path}",
+        ]
 
     def headers(
         self, path: str, *options: str, user: str | None = "admin"
@@ -218,6 +228,8 @@ def deployed_behind(proxy: str, folder: Path, variables: dict[str, Any]) -> Iter
 
 #: What curl ends with when a connection was given up before the server had looked at the request (HTTP/2: GOAWAY).
 _GOAWAY = 16
+# Each is a process of its own, and they shall not be all that the machine does.
+_PULL_PAUSE_SECONDS = 0.05
 
 
 class Puller:
@@ -247,7 +259,7 @@ class Puller:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(_PULL_PAUSE_SECONDS):
             done = self._pull()
             if done.returncode == _GOAWAY:
                 done = self._pull()
