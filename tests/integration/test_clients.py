@@ -35,6 +35,8 @@ K3S_OF_OTHERS = {"mirrors": {"192.0.2.1:5000": {"endpoint": ["http://192.0.2.1:5
 BUILDKIT = "/etc/buildkit/buildkitd.toml"
 #: Where buildkitd and buildctl are; empty: nowhere.
 BUILDKIT_FOLDER = os.environ.get("DOCKYARD_BUILDKIT", "")
+#: The program by which k3s itself pulls images (rancher/wharfie); empty: nowhere.
+WHARFIE = os.environ.get("DOCKYARD_WHARFIE", "")
 BUILDKIT_OF_OTHERS = "debug = true\n\n[worker.oci]\n  enabled = true\n"
 
 
@@ -259,6 +261,25 @@ def test_buildkit_pulls_and_pushes(machine: ClientMachine) -> None:
     assert '"digest"' in machine.run(f"skopeo inspect --raw docker://{built}")
     machine.play(**variables, client_state="absent").ok()
     assert machine.read(BUILDKIT) == BUILDKIT_OF_OTHERS
+
+
+@pytest.mark.skipif(
+    not WHARFIE, reason="DOCKYARD_WHARFIE is unset: name a wharfie, which reads registries.yaml as k3s does"
+)
+def test_k3s_pulls(machine: ClientMachine) -> None:
+    """With its own reader of the file that clients.yml writes for it, and the login that it writes for docker."""
+    machine.copy(Path(WHARFIE), "/usr/local/bin/wharfie")
+    machine.write(K3S, yaml.safe_dump(K3S_OF_OTHERS))
+    machine.run("apt-get install -y -qq --no-install-recommends python3-yaml")
+    pull = f"rm -rf /srv/pulled && wharfie --private-registry {K3S} {IMAGE} /srv/pulled"
+    assert "x509" in machine.run(pull, fails=True)
+    variables = wanted(machine, client_tools=["docker", "k3s"])
+    machine.play(**variables).ok()
+    machine.run(f"docker push {IMAGE}")
+    machine.run(pull)
+    machine.run("cmp /tmp/content /srv/pulled/content")
+    machine.play(**variables, client_state="absent").ok()
+    assert yaml.safe_load(machine.read(K3S)) == K3S_OF_OTHERS
 
 
 @pytest.mark.parametrize(
