@@ -299,13 +299,14 @@ class Load:
 
     def _patiently(self, step: Callable[[], object]) -> bool:
         """Do it, and again as long as the answer is to wait. Returns whether it was."""
-        waited = False
-        for attempt in range(_WAITS):
+        waited = broken_off = False
+        for _attempt in range(_WAITS):
             try:
                 step()
             except ClientError as error:
-                if error.transient and not error.status and not attempt:
-                    continue  # broken off: all clients send it once more
+                if error.transient and not error.status and not broken_off:
+                    broken_off = True  # all clients send it once more
+                    continue
                 if error.status not in WAIT_STATUSES or not error.retry_after:
                     raise
                 with self._lock:
