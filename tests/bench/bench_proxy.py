@@ -9,7 +9,8 @@ The client is curl, on the same two cores; so its own TLS counts as well. CPU is
 (cgroup), in seconds. `direct` is plain HTTP to a registry behind nothing but the engine's port, which checks the
 password itself (one bcrypt of cost 10 a request). `plain` is the proxy with TLS taken out of its configuration, which
 only a bench does: same port, same gate, same rules. Traefik is measured where there is one. Best of three
-layers, each pulled three times.
+layers, each pulled three times; each proxy and the direct registry take turns, so that a machine that gets slower
+meanwhile does so for both.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -52,9 +54,17 @@ class Took(NamedTuple):
     cpu: float
 
 
-def make_layer(folder: Path, number: int) -> Layer:
+class Target(NamedTuple):
+    """A registry, and how curl reaches it."""
+
+    site: Site
+    url: str
+    options: list[str]
+
+
+def make_layer(folder: Path) -> Layer:
     """Another one each time: what a registry has is not sent again."""
-    path = folder / f"layer-{number}"
+    path = folder / "layer"
     return Layer(path, write_layer(path, MIB))
 
 
@@ -78,37 +88,41 @@ def curl(*arguments: str) -> str:
     ).stdout
 
 
-def pull(options: list[str], url: str) -> float:
+def pull(target: Target, layer: Layer) -> float:
     """Seconds that it takes."""
     begun = time.monotonic()
-    curl(*options, "-o", "/dev/null", url)
+    curl(*target.options, "-o", "/dev/null", f"{target.url}/v2/big/blobs/{layer.digest}")
     return time.monotonic() - begun
 
 
-def measure(site: Site, url: str, options: list[str], folder: Path) -> Took:
-    best = Took(float("inf"), float("inf"), float("inf"))
-    for number in range(ROUNDS):
-        layer = make_layer(folder, number)
-        begun_cpu = cpu_seconds(site)
-        begun = time.monotonic()
-        head = curl(*options, "-X", "POST", "-D", "-", f"{url}/v2/big/blobs/uploads/")
-        place = next(
-            line.split(": ", 1)[1].strip()
-            for line in head.splitlines()
-            if line.lower().startswith("location")
-        )
-        # What the proxy calls itself has https in it, whether or not TLS was taken out.
-        place = url + urlsplit(place)._replace(scheme="", netloc="").geturl()
-        octets = ("-H", "Content-Type: application/octet-stream", "-H", "Expect:")
-        curl(*options, *octets, "-X", "PUT", "-T", str(layer.path), f"{place}&digest={layer.digest}")
-        push = time.monotonic() - begun
-        pulls = [pull(options, f"{url}/v2/big/blobs/{layer.digest}")]
-        cpu = cpu_seconds(site) - begun_cpu
-        # The first one competes with what the push still has to write.
-        pulls += [pull(options, f"{url}/v2/big/blobs/{layer.digest}") for _again in range(PULLS - 1)]
-        best = Took(*(min(pair) for pair in zip(best, (push, min(pulls), cpu), strict=True)))
+def measure(targets: tuple[Target, ...], folder: Path) -> list[Took]:
+    """What the best of the rounds took, for each of those that take turns."""
+    best = [Took(float("inf"), float("inf"), float("inf")) for _target in targets]
+    for _round in range(ROUNDS):
+        layer = make_layer(folder)
+        first = [push_and_pull(target, layer) for target in targets]
         layer.path.unlink()
+        # The first pull competes with what the push still has to write.
+        again = [[pull(target, layer) for target in targets] for _again in range(PULLS - 1)]
+        for place, took in enumerate(first):
+            took = took._replace(pull=min(took.pull, *(pulls[place] for pulls in again)))
+            best[place] = Took(*(min(pair) for pair in zip(best[place], took, strict=True)))
     return best
+
+
+def push_and_pull(target: Target, layer: Layer) -> Took:
+    begun_cpu = cpu_seconds(target.site)
+    begun = time.monotonic()
+    head = curl(*target.options, "-X", "POST", "-D", "-", f"{target.url}/v2/big/blobs/uploads/")
+    place = next(
+        line.split(": ", 1)[1].strip() for line in head.splitlines() if line.lower().startswith("location")
+    )
+    # What the proxy calls itself has https in it, whether or not TLS was taken out.
+    place = target.url + urlsplit(place)._replace(scheme="", netloc="").geturl()
+    octets = ("-H", "Content-Type: application/octet-stream", "-H", "Expect:")
+    curl(*target.options, *octets, "-X", "PUT", "-T", str(layer.path), f"{place}&digest={layer.digest}")
+    push = time.monotonic() - begun
+    return Took(push, pull(target, layer), cpu_seconds(target.site) - begun_cpu)
 
 
 def take_out_tls(site: ProxiedSite) -> None:
@@ -137,39 +151,42 @@ def _change(path: Path, pattern: str, replacement: str) -> None:
     path.write_text(text)
 
 
-def direct(folder: Path) -> Took:
+@contextmanager
+def direct(folder: Path) -> Iterator[Target]:
     site = Site(folder)
     site.variables["registry_image_source"] = "packages"
     try:
         site.play().ok()
-        return measure(site, site.url, ["--user", f"admin:{site.password('admin')}"], folder)
+        yield Target(site, site.url, ["--user", f"admin:{site.password('admin')}"])
     finally:
         site.remove()
 
 
-def through(proxy: str, folder: Path) -> Iterator[tuple[str, Took]]:
+def through(proxy: str, base: Target, folder: Path) -> Iterator[tuple[str, list[Took]]]:
+    """With TLS and without, each beside the direct registry."""
     site = ProxiedSite(folder, proxy)
     try:
         site.play().ok()
         login = ["--user", f"admin:{site.password('admin')}"]
         # As docker and skopeo do.
         options = ["--http1.1", "--resolve", f"registry.test:{site.port}:127.0.0.1", *login]
-        yield proxy, measure(site, site.url, [*options, "--cacert", str(site.ca)], folder)
+        secure = Target(site, site.url, [*options, "--cacert", str(site.ca)])
+        yield proxy, measure((base, secure), folder)
         take_out_tls(site)
-        yield f"{proxy}, plain", measure(site, site.url.replace("https:", "http:"), options, folder)
+        plain = Target(site, site.url.replace("https:", "http:"), options)
+        yield f"{proxy}, plain", measure((base, plain), folder)
     finally:
         site.remove()
 
 
 def main() -> None:
     print(ROW.format(f"{MIB} MiB", "push s", "of direct", "pull s", "of direct", "CPU s"), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        base = direct(Path(folder))
-    tell("direct", base, base)
-    for proxy in proxies():
-        with tempfile.TemporaryDirectory() as folder:
-            for name, took in through(proxy, Path(folder)):
-                tell(name, took, base)
+    with tempfile.TemporaryDirectory() as base_folder, direct(Path(base_folder)) as base:
+        for proxy in proxies():
+            with tempfile.TemporaryDirectory() as folder:
+                for name, (alone, took) in through(proxy, base, Path(folder)):
+                    tell("direct", alone, alone)
+                    tell(name, took, alone)
     print("goal: a pull through a plain proxy takes at most 1.15 of direct; the rest is what TLS costs")
 
 
