@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a proxy costs, and what TLS does: pushing and pulling one large layer, direct and through each proxy.
 
-    DOCKYARD_LAYER_MIB=1024 python tests/bench/bench_proxy.py
+    DOCKYARD_LAYER_MIB=1024 python tests/bench/bench_proxy.py [PROXY...]
 
 The client is curl, on the same two cores; so its own TLS counts as well. CPU is what the containers of the stack used
 (cgroup), in seconds. `direct` is plain HTTP to a registry behind nothing but the engine's port, which checks the
@@ -182,7 +182,7 @@ def through(proxy: str, base: Target, folder: Path) -> Iterator[tuple[str, list[
 def main() -> None:
     print(ROW.format(f"{MIB} MiB", "push s", "of direct", "pull s", "of direct", "CPU s"), flush=True)
     with tempfile.TemporaryDirectory() as base_folder, direct(Path(base_folder)) as base:
-        for proxy in proxies():
+        for proxy in sys.argv[1:] or proxies():
             with tempfile.TemporaryDirectory() as folder:
                 for name, (alone, took) in through(proxy, base, Path(folder)):
                     tell("direct", alone, alone)
