@@ -32,11 +32,11 @@ DAEMON = {"log-level": "warn", "insecure-registries": ["192.0.2.1:5000"]}
 LOGINS = {"auths": {"192.0.2.1:5000": {"auth": "c29tZWJvZHk6ZWxzZQ=="}}, "detachKeys": "ctrl-x"}
 K3S = "/etc/rancher/k3s/registries.yaml"
 K3S_OF_OTHERS = {"mirrors": {"192.0.2.1:5000": {"endpoint": ["http://192.0.2.1:5000"]}}}
+#: The program by which k3s itself pulls images (rancher/wharfie); empty: nowhere.
+WHARFIE = os.environ.get("DOCKYARD_WHARFIE", "")
 BUILDKIT = "/etc/buildkit/buildkitd.toml"
 #: Where buildkitd and buildctl are; empty: nowhere.
 BUILDKIT_FOLDER = os.environ.get("DOCKYARD_BUILDKIT", "")
-#: The program by which k3s itself pulls images (rancher/wharfie); empty: nowhere.
-WHARFIE = os.environ.get("DOCKYARD_WHARFIE", "")
 BUILDKIT_OF_OTHERS = "debug = true\n\n[worker.oci]\n  enabled = true\n"
 
 

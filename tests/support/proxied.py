@@ -85,13 +85,13 @@ class ProxiedSite(Site):
 
     def digest_of(self, path: str) -> str:
         """The digest of what curl gets, of any size."""
-        with subprocess.Popen(self._curl(path, "--fail"), stdout=subprocess.PIPE) as curl:
+        with subprocess.Popen(
+            self._curl(path, "--fail", "--max-time", "300"), stdout=subprocess.PIPE
+        ) as curl:
             assert curl.stdout
-            hasher = hashlib.sha256()
-            while piece := curl.stdout.read(2**20):
-                hasher.update(piece)
+            digest = hashlib.file_digest(curl.stdout, "sha256").hexdigest()
         assert curl.returncode == 0
-        return f"sha256:{hasher.hexdigest()}"
+        return f"sha256:{digest}"
 
     def _curl(self, path: str, *options: str, user: str | None = "admin") -> list[str]:
         login = ["--user", f"{user}:{self.password(user)}"] if user else []

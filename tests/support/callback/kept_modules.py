@@ -18,7 +18,7 @@ from ansible.plugins.loader import action_loader, connection_loader, filter_load
 
 #: One of each file of plugins that playbooks here use.
 _PLUGINS = {
-    action_loader: ("assert", "command", "copy", "debug", "include_tasks", "normal", "set_fact", "template"),
+    action_loader: ("assert", "command", "copy", "debug", "normal", "set_fact", "template"),
     connection_loader: ("local",),
     shell_loader: ("sh",),
     filter_loader: (
